@@ -1,0 +1,223 @@
+/* Running a placed program: upload, step by step, download. */
+#include "plan/plan.h"
+#include "plan/placement.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct plan {
+    backend *backend;
+    const graph *graph;
+    program program;
+    placement placement;
+    device_buffer *arena; /* NULL until needed */
+    double operations;
+    double *step_seconds; /* of the last run */
+};
+
+onestep_status plan_create(plan **result, backend *b, const graph *g, const lower_options *options,
+                           onestep_error *error)
+{
+    *result = NULL;
+    onestep_status status = graph_check(g, error);
+    if (status != ONESTEP_OK) {
+        return status;
+    }
+    plan *p = memory_allocate(1, sizeof *p, error);
+    if (!p) {
+        return ONESTEP_ERROR_MEMORY;
+    }
+    p->backend = b;
+    p->graph = g;
+    status = b->functions->lower(b, g, options, &p->program, error);
+    if (status == ONESTEP_OK) {
+        status = placement_create(&p->placement, &p->program, error);
+    }
+    if (status == ONESTEP_OK) {
+        p->step_seconds =
+            memory_allocate((size_t)p->program.step_count, sizeof *p->step_seconds, error);
+        status = p->step_seconds ? ONESTEP_OK : ONESTEP_ERROR_MEMORY;
+    }
+    for (int s = 0; s < p->program.step_count; s++) {
+        p->operations += p->program.steps[s].operations;
+    }
+    if (status != ONESTEP_OK) {
+        plan_destroy(&p);
+        return status;
+    }
+    *result = p;
+    return ONESTEP_OK;
+}
+
+void plan_destroy(plan **result)
+{
+    plan *p = *result;
+    if (!p) {
+        return;
+    }
+    plan_release_memory(p);
+    placement_free(&p->placement);
+    program_destroy(p->backend, &p->program);
+    memory_free(p->step_seconds);
+    memory_free(p);
+    *result = NULL;
+}
+
+size_t plan_arena_bytes(const plan *p)
+{
+    return p->placement.arena_bytes;
+}
+
+double plan_operations(const plan *p)
+{
+    return p->operations;
+}
+
+void plan_release_memory(plan *p)
+{
+    if (p->arena) {
+        p->backend->functions->release(p->backend, p->arena);
+        p->arena = NULL;
+    }
+}
+
+static onestep_status upload_inputs(plan *p, const plan_run_arguments *arguments,
+                                    onestep_error *error)
+{
+    const graph *g = p->graph;
+    for (int t = 0; t < g->tensor_count; t++) {
+        int value = p->program.tensor_values[t];
+        if (g->tensors[t].kind != TENSOR_INPUT || value < 0) {
+            continue;
+        }
+        const void *data = NULL;
+        for (size_t i = 0; i < arguments->input_count; i++) {
+            if (strcmp(arguments->inputs[i].name, g->tensors[t].name) == 0) {
+                data = arguments->inputs[i].data;
+            }
+        }
+        if (!data) {
+            return error_set(error, ONESTEP_ERROR_INTERNAL, "input %s is not bound",
+                             g->tensors[t].name);
+        }
+        p->backend->functions->upload(p->backend, p->arena, p->placement.offsets[value], data,
+                                      p->program.values[value].bytes);
+    }
+    return ONESTEP_OK;
+}
+
+/* Hands out the outputs whose value is `value`. */
+static onestep_status give_outputs(plan *p, int value, const plan_run_arguments *arguments,
+                                   onestep_error *error)
+{
+    const graph *g = p->graph;
+    onestep_status status = ONESTEP_OK;
+    for (int o = 0; o < g->output_count && status == ONESTEP_OK; o++) {
+        if (p->program.tensor_values[g->outputs[o].tensor] != value) {
+            continue;
+        }
+        size_t bytes = p->program.values[value].bytes;
+        float *host = memory_allocate_aligned(bytes, error);
+        if (!host) {
+            return ONESTEP_ERROR_MEMORY;
+        }
+        p->backend->functions->sync(p->backend);
+        p->backend->functions->download(p->backend, p->arena, p->placement.offsets[value], host,
+                                        bytes);
+        status = arguments->output(arguments->context, g->outputs[o].name,
+                                   g->tensors[g->outputs[o].tensor].dims, host, error);
+        memory_free_aligned(host, bytes);
+    }
+    return status;
+}
+
+onestep_status plan_run(plan *p, const plan_run_arguments *arguments, onestep_error *error)
+{
+    backend *b = p->backend;
+    onestep_status status = ONESTEP_OK;
+    if (!p->arena) {
+        status = b->functions->allocate(b, p->placement.arena_bytes, &p->arena, error);
+    }
+    if (status == ONESTEP_OK) {
+        status = upload_inputs(p, arguments, error);
+    }
+    for (int v = 0; v < p->program.value_count && status == ONESTEP_OK; v++) {
+        if (p->program.values[v].kind == VALUE_INPUT) {
+            status = give_outputs(p, v, arguments, error);
+        }
+    }
+    double done = 0;
+    for (int s = 0; s < p->program.step_count && status == ONESTEP_OK; s++) {
+        const program_step *step = &p->program.steps[s];
+        if (arguments->progress) {
+            status = arguments->progress(arguments->context, done, step->stage, error);
+            if (status != ONESTEP_OK) {
+                break;
+            }
+        }
+        step_bindings bindings = {.arena = p->arena,
+                                  .offsets = p->placement.offsets,
+                                  .scratch_offset = p->placement.scratch_offsets[s],
+                                  .scalars = arguments->scalars};
+        double start = monotonic_seconds();
+        status = b->functions->run(b, &p->program, s, &bindings, error);
+        p->step_seconds[s] = monotonic_seconds() - start;
+        done += step->operations;
+        for (unsigned o = 0; o < step->output_count && status == ONESTEP_OK; o++) {
+            status = give_outputs(p, step->outputs[o], arguments, error);
+        }
+    }
+    b->functions->sync(b);
+    return status;
+}
+
+double plan_stage_seconds(const plan *p, const char *stage)
+{
+    double sum = 0;
+    for (int s = 0; s < p->program.step_count; s++) {
+        if (strcmp(p->program.steps[s].stage, stage) == 0) {
+            sum += p->step_seconds[s];
+        }
+    }
+    return sum;
+}
+
+/* The name of the weight that a step's node uses, or "". */
+static const char *step_weight_name(const plan *p, const program_step *step)
+{
+    const node *n = &p->graph->nodes[step->node];
+    for (unsigned i = 0; i < n->input_count; i++) {
+        const tensor *t = &p->graph->tensors[n->inputs[i]];
+        if (t->kind == TENSOR_WEIGHT) {
+            return t->name;
+        }
+    }
+    return "";
+}
+
+void plan_print(const plan *p, text_buffer *out)
+{
+    text_buffer_print(out, "%-6s %-26s %-20s %10s %10s %10s %8s  %s\n", "stage", "algorithm",
+                      "output (n,h,w,c)", "GFLOP", "predict ms", "took ms", "GFLOP/s", "weight");
+    double predicted = 0, seconds = 0;
+    for (int s = 0; s < p->program.step_count; s++) {
+        const program_step *step = &p->program.steps[s];
+        char shape[64] = "";
+        if (step->node >= 0) {
+            const size_t *dims = graph_dims(p->graph, p->graph->nodes[step->node].output);
+            snprintf(shape, sizeof shape, "%zu,%zu,%zu,%zu", dims[0], dims[1], dims[2], dims[3]);
+        }
+        double took = p->step_seconds[s];
+        text_buffer_print(out, "%-6s %-26s %-20s %10.4f %10.3f %10.3f %8.1f  %s\n", step->stage,
+                          step->algorithm, shape, step->operations / 1e9,
+                          step->predicted_seconds * 1e3, took * 1e3,
+                          took > 0 ? step->operations / took / 1e9 : 0.0,
+                          step->node >= 0 ? step_weight_name(p, step) : "");
+        predicted += step->predicted_seconds;
+        seconds += took;
+    }
+    text_buffer_print(out,
+                      "%d steps, %.1f GFLOP, predicted %.1f ms, took %.1f ms, arena %.1f MB\n",
+                      p->program.step_count, p->operations / 1e9, predicted * 1e3, seconds * 1e3,
+                      (double)p->placement.arena_bytes / 1e6);
+}
