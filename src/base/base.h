@@ -25,7 +25,7 @@ onestep_status error_set(onestep_error *error, onestep_status code, const char *
     PRINTF_LIKE(3, 4);
 
 /* Puts "prefix: " in front of an error that a callee has set (to add a file name, say). */
-onestep_status error_prefix(onestep_error *error, const char *format, ...) PRINTF_LIKE(2, 3);
+void error_prefix(onestep_error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* ---- checked sizes ------------------------------------------------------------------------ */
 
@@ -215,8 +215,8 @@ typedef struct thread_pool thread_pool;
 typedef void (*thread_pool_task)(void *context, size_t index, unsigned worker);
 
 /* `threads` 0: thread_default_count(). */
-onestep_status thread_pool_create(thread_pool **pool, unsigned threads, onestep_error *error)
-    MUST_USE;
+onestep_status thread_pool_create(thread_pool **pool, unsigned threads,
+                                  onestep_error *error) MUST_USE;
 void thread_pool_destroy(thread_pool **pool);
 unsigned thread_pool_size(const thread_pool *pool);
 /* Returns when every iteration has run. Must not be called from inside a task. */
@@ -236,9 +236,9 @@ typedef enum cpu_level {
 } cpu_level;
 
 typedef struct cpu_features {
-    cpu_level level; /* the highest level that CPU and system both support */
+    cpu_level level;                     /* the highest level that CPU and system both support */
     size_t l1_bytes, l2_bytes, l3_bytes; /* data caches; 0 when unknown; l3 as seen by one core */
-    char model[64]; /* "AMD EPYC 7763", or "" */
+    char model[64];                      /* "AMD EPYC 7763", or "" */
 } cpu_features;
 
 void cpu_features_detect(cpu_features *features);
@@ -255,16 +255,18 @@ typedef enum random_generator {
 typedef struct random_state {
     random_generator generator;
     uint64_t seed;
-    uint64_t draws;         /* Philox: number of earlier draws */
-    uint32_t words[624];    /* MT19937 */
+    uint64_t draws;      /* Philox: number of earlier draws */
+    uint32_t words[624]; /* MT19937 */
     unsigned next_word;
+    bool has_spare; /* the second of a pair that a draw of an odd number below 16 left over */
+    double spare;
 } random_state;
 
 void random_seed(random_state *state, random_generator generator, int64_t seed);
 /* The next torch.randn of `count` float32 values, in torch's (row-major) order. The same bytes on
  * every machine: logarithm, sine and cosine are our own. */
 void random_normal(random_state *state, float *values, size_t count);
-/* The next uniform in [0,1) and 32-bit word of the MT19937 generator (torch.rand, random_). */
+/* The next 32-bit word of a RANDOM_CPU state. */
 uint32_t random_mt19937_word(random_state *state);
 
 #endif
