@@ -155,7 +155,7 @@ tensor_id graph_constant(graph *g, const float *values, const size_t dims[4])
     if (id == TENSOR_NONE) {
         return TENSOR_NONE;
     }
-    size_t count = tensor_element_count(&g->tensors[id]);
+    size_t count = graph_element_count(&g->tensors[id]);
     float *copy = memory_allocate(count, sizeof *copy, &g->error);
     if (!copy) {
         return TENSOR_NONE;
@@ -190,7 +190,8 @@ tensor_id graph_add(graph *g, operation op, const tensor_id *inputs, unsigned in
     if (g->error.code != ONESTEP_OK) {
         return TENSOR_NONE;
     }
-    node n = {.operation = op, .input_count = input_count, .stage = g->stage, .output = TENSOR_NONE};
+    node n = {
+        .operation = op, .input_count = input_count, .stage = g->stage, .output = TENSOR_NONE};
     if (attributes) {
         n.attributes = *attributes;
     }

@@ -35,8 +35,8 @@ void graph_print_dot(const graph *g, text_buffer *out)
                 print_escaped(out, x->name);
             }
         }
-        text_buffer_print(out, "\\n%zux%zux%zux%zu\\n%s %.3g MFLOP\"];\n", dims[0], dims[1], dims[2],
-                          dims[3], n->stage, operation_cost(g, n) / 1e6);
+        text_buffer_print(out, "\\n%zux%zux%zux%zu\\n%s %.3g MFLOP\"];\n", dims[0], dims[1],
+                          dims[2], dims[3], n->stage, operation_cost(g, n) / 1e6);
         for (unsigned k = 0; k < n->input_count; k++) {
             const tensor *x = &g->tensors[n->inputs[k]];
             if (x->producer >= 0) {

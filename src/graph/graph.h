@@ -64,7 +64,12 @@ unsigned weight_scalar_mask(const weight_expression *weight);
 typedef int tensor_id;
 #define TENSOR_NONE (-1)
 
-typedef enum tensor_kind { TENSOR_ACTIVATION, TENSOR_INPUT, TENSOR_CONSTANT, TENSOR_WEIGHT } tensor_kind;
+typedef enum tensor_kind {
+    TENSOR_ACTIVATION,
+    TENSOR_INPUT,
+    TENSOR_CONSTANT,
+    TENSOR_WEIGHT
+} tensor_kind;
 
 typedef struct tensor {
     tensor_kind kind;
@@ -74,7 +79,7 @@ typedef struct tensor {
     int producer;      /* node index, -1 for inputs, constants, weights */
     const weight_expression *weight;
     const float *constant; /* owned by the graph */
-    bool observed; /* an output, or watched by name: a backend must not fuse it away */
+    bool observed;         /* an output, or watched by name: a backend must not fuse it away */
 } tensor;
 
 typedef enum operation {
@@ -86,21 +91,21 @@ typedef enum operation {
 
 /* The attributes of every operation; each uses its own (see ops.def), the others are zero. */
 typedef struct node_attributes {
-    unsigned stride;                                     /* conv2d */
-    unsigned pad_top, pad_left, pad_bottom, pad_right;   /* conv2d */
-    unsigned groups;                                     /* group_norm */
-    float epsilon;                                       /* group_norm, layer_norm */
-    unsigned heads;                                      /* attention */
-    float attention_scale;                               /* attention */
-    bool causal;                                         /* attention */
-    coefficient scale[2];                                /* scale, combine */
-    float offset;                                        /* scale */
-    float low, high;                                     /* clamp */
-    size_t first, count;                                 /* slice */
-    size_t height, width;                                /* upsample and gradients */
-    unsigned wrt;                                        /* gradients: of which input */
-    operation of;                                        /* activation_gradient */
-    bool keep_batch;                                     /* sum */
+    unsigned stride;                                   /* conv2d */
+    unsigned pad_top, pad_left, pad_bottom, pad_right; /* conv2d */
+    unsigned groups;                                   /* group_norm */
+    float epsilon;                                     /* group_norm, layer_norm */
+    unsigned heads;                                    /* attention */
+    float attention_scale;                             /* attention */
+    bool causal;                                       /* attention */
+    coefficient scale[2];                              /* scale, combine */
+    float offset;                                      /* scale */
+    float low, high;                                   /* clamp */
+    size_t first, count;                               /* slice */
+    size_t height, width;                              /* upsample and gradients */
+    unsigned wrt;                                      /* gradients: of which input */
+    operation of;                                      /* activation_gradient */
+    bool keep_batch;                                   /* sum */
 } node_attributes;
 
 #define NODE_INPUTS 4
@@ -130,8 +135,8 @@ typedef struct graph {
     int output_count, output_capacity;
     char **names; /* owned strings */
     int name_count, name_capacity;
-    const char *stage;      /* of the nodes that are added now */
-    onestep_error error;    /* the first thing that went wrong while building */
+    const char *stage;   /* of the nodes that are added now */
+    onestep_error error; /* the first thing that went wrong while building */
 } graph;
 
 onestep_status graph_create(graph **g, onestep_error *error) MUST_USE;
@@ -173,7 +178,8 @@ tensor_id graph_attention(graph *g, tensor_id q, tensor_id k, tensor_id v, unsig
 tensor_id graph_activation(graph *g, operation op, tensor_id x);
 tensor_id graph_clamp(graph *g, tensor_id x, float low, float high);
 tensor_id graph_scale(graph *g, tensor_id x, coefficient scale, float offset);
-tensor_id graph_combine(graph *g, tensor_id a, coefficient scale_a, tensor_id b, coefficient scale_b);
+tensor_id graph_combine(graph *g, tensor_id a, coefficient scale_a, tensor_id b,
+                        coefficient scale_b);
 tensor_id graph_sum_of(graph *g, tensor_id a, tensor_id b); /* a + b */
 tensor_id graph_multiply(graph *g, tensor_id a, tensor_id b);
 tensor_id graph_concat(graph *g, tensor_id a, tensor_id b);
@@ -182,7 +188,7 @@ tensor_id graph_upsample(graph *g, tensor_id x, size_t height, size_t width);
 
 /* dims of a tensor; all zero for TENSOR_NONE */
 const size_t *graph_dims(const graph *g, tensor_id t);
-size_t tensor_element_count(const tensor *t);
+size_t graph_element_count(const tensor *t);
 
 const char *operation_name(operation op);
 /* Works out the output dims of a node; false with the graph's error set when they do not fit. */

@@ -11,7 +11,7 @@ const size_t *graph_dims(const graph *g, tensor_id t)
     return t >= 0 && t < g->tensor_count ? g->tensors[t].dims : no_dims;
 }
 
-size_t tensor_element_count(const tensor *t)
+size_t graph_element_count(const tensor *t)
 {
     return t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
 }
@@ -255,11 +255,12 @@ bool operation_shape(graph *g, const node *n, size_t dims[4])
     return shape_fail(g, n, "no shape rule");
 }
 
-/* ---- cost -------------------------------------------------------------------------------------- */
+/* ---- cost --------------------------------------------------------------------------------------
+ */
 
 double operation_cost(const graph *g, const node *n)
 {
-    double outputs = (double)tensor_element_count(&g->tensors[n->output]);
+    double outputs = (double)graph_element_count(&g->tensors[n->output]);
     const size_t *first = graph_dims(g, n->inputs[0]);
     switch (n->operation) {
     case OPERATION_CONV2D: {

@@ -216,8 +216,7 @@ void plan_print(const plan *p, text_buffer *out)
         predicted += step->predicted_seconds;
         seconds += took;
     }
-    text_buffer_print(out,
-                      "%d steps, %.1f GFLOP, predicted %.1f ms, took %.1f ms, arena %.1f MB\n",
+    text_buffer_print(out, "%d steps, %.1f GFLOP, predicted %.1f ms, took %.1f ms, arena %.1f MB\n",
                       p->program.step_count, p->operations / 1e9, predicted * 1e3, seconds * 1e3,
                       (double)p->placement.arena_bytes / 1e6);
 }

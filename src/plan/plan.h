@@ -49,7 +49,8 @@ typedef struct plan_run_arguments {
 } plan_run_arguments;
 
 /* Runs all steps. After a failure the plan can be run again. */
-onestep_status plan_run(plan *p, const plan_run_arguments *arguments, onestep_error *error) MUST_USE;
+onestep_status plan_run(plan *p, const plan_run_arguments *arguments,
+                        onestep_error *error) MUST_USE;
 
 /* Seconds that the steps of a stage took in the last run. */
 double plan_stage_seconds(const plan *p, const char *stage);
