@@ -18,7 +18,7 @@ typedef struct cpuid_answer {
 static cpuid_answer ask(unsigned leaf, unsigned subleaf)
 {
     cpuid_answer answer = {0};
-    if (leaf <= __get_cpuid_max(leaf & 0x80000000, NULL)) {
+    if (leaf <= (unsigned)__get_cpuid_max(leaf & 0x80000000, NULL)) {
         __cpuid_count(leaf, subleaf, answer.eax, answer.ebx, answer.ecx, answer.edx);
     }
     return answer;

@@ -1,8 +1,8 @@
 /* The normal random numbers of torch.randn, on CUDA and on the CPU.
  *
  * Generators: Philox 4x32-10 (Salmon et al. 2011) and MT19937 (Matsumoto and Nishimura 1998).
- * Uniforms and angles are rounded to float where torch rounds them; logarithm, sine, cosine and
- * the product are computed here in double from additions, multiplications, divisions and square
+ * On the CPU uniforms and angles are rounded to float as in torch; logarithm, sine, cosine and the
+ * product are computed here in double from additions, multiplications, divisions and square
  * roots alone, which IEEE 754 defines exactly. So every machine gives the same bytes. */
 #include "base/base.h"
 
@@ -195,18 +195,16 @@ static void philox(uint32_t counter[4], uint32_t key0, uint32_t key1)
     }
 }
 
+/* curand forms uniform and angle in float and uses the card's approximate sine, so a card's own
+ * values lie about 1e-6 around these (more where the radius is almost 0). */
 static void cuda_normal(random_state *state, float *values, size_t count)
 {
-    const float scale = 0x1p-32f;
-    const float angle_scale = 0x1p-32f * (float)(2 * PI);
     for (size_t i = 0; i < count; ++i) {
         uint32_t words[4] = {(uint32_t)state->draws, (uint32_t)(state->draws >> 32), (uint32_t)i,
                              (uint32_t)((uint64_t)i >> 32)};
         philox(words, (uint32_t)state->seed, (uint32_t)(state->seed >> 32));
-        /* curand's kernel works in float, with fused multiply-adds: the products below are exact
-         * in double. */
-        float uniform = (float)((double)(float)words[0] * scale + scale / 2);
-        float angle = (float)((double)(float)words[1] * angle_scale + angle_scale / 2);
+        double uniform = words[0] * 0x1p-32 + 0x1p-33;
+        double angle = 2 * PI * (words[1] * 0x1p-32 + 0x1p-33);
         double sine, cosine;
         sine_cosine(angle, &sine, &cosine);
         values[i] = (float)(sqrt(-2 * logarithm(uniform)) * sine);
