@@ -38,10 +38,11 @@ def write_tokenizer_folder(folder, merges, pad):
     def token(content, normalized=True):
         return {"content": content, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False}
 
+    typed = {"__type": "AddedToken"}
     config = {
-        "add_prefix_space": False, "bos_token": token(BEGIN), "do_lower_case": True, "eos_token": token(END),
-        "errors": "replace", "model_max_length": 77, "pad_token": END, "tokenizer_class": "CLIPTokenizer",
-        "unk_token": token(END),
+        "add_prefix_space": False, "bos_token": {**typed, **token(BEGIN)}, "do_lower_case": True,
+        "eos_token": {**typed, **token(END)}, "errors": "replace", "model_max_length": 77, "pad_token": END,
+        "tokenizer_class": "CLIPTokenizer", "unk_token": {**typed, **token(END)},
     }
     special = {"bos_token": token(BEGIN), "eos_token": token(END), "pad_token": END, "unk_token": token(END)}
     if pad == "exclamation":

@@ -3,18 +3,22 @@
 Needs the `transformers` and `tokenizers` packages (no PyTorch) and OpenAI's list of byte-pair merges
 `bpe_simple_vocab_16e6.txt.gz`, which the PyPI package `open_clip_torch` ships (MIT licence).
 
-    make_tokenizer.py --merges bpe_simple_vocab_16e6.txt.gz --output tests/golden/tokenizer
+    make_tokenizer.py --merges bpe_simple_vocab_16e6.txt.gz --code-points pinned.npy        # with the pinned versions
+    make_tokenizer.py --merges bpe_simple_vocab_16e6.txt.gz --agree-with pinned.npy --output tests/golden/tokenizer
+
+Versions of the tokenizers library differ in their Unicode tables, so code points on which the two runs differ, and
+those unassigned in Python's table, are left out of the exhaustive pass.
 
 The formats are described in tests/golden/README.md.
 """
 
 import argparse
 import gzip
-import json
 import os
 import shutil
 import sys
 import tempfile
+import unicodedata
 import zlib
 
 import numpy as np
@@ -87,23 +91,45 @@ def write_strings(path, tokenizers):
                 file.write(f"{name}\t{text}\t{' '.join(map(str, ids))}\n")
 
 
-def block_hashes(tokenizer):
-    """Yields (first code point, CRC-32) for each block of 256; the CRC runs over each code point's unpadded ids as
-    little-endian uint16, BOS and EOS included."""
-    for first in range(0, 0x110000, BLOCK):
+def code_point_hashes(tokenizer):
+    """CRC-32 of each code point's unpadded ids as little-endian uint16, BOS and EOS included; 0 for surrogates."""
+    hashes = np.zeros(0x110000, np.uint32)
+    for first in range(0, len(hashes), BLOCK):
         if 0xD800 <= first < 0xE000:
             continue
         texts = [CODE_POINT_PATTERN.format(chr(first + offset)) for offset in range(BLOCK)]
-        checksum = 0
-        for ids in tokenizer(texts)["input_ids"]:
-            checksum = zlib.crc32(np.asarray(ids, "<u2").tobytes(), checksum)
-        yield first, checksum
+        for offset, ids in enumerate(tokenizer(texts)["input_ids"]):
+            hashes[first + offset] = zlib.crc32(np.asarray(ids, "<u2").tobytes())
+    return hashes
+
+
+def is_settled(point):
+    """Whether no later version of Unicode can change the code point: it is assigned, or a noncharacter."""
+    return unicodedata.category(chr(point)) not in ("Cn", "Cs") or point & 0xFFFE == 0xFFFE
+
+
+def write_code_points(folder, hashes, other_hashes):
+    """Blocks' checksums of the code points on which both versions agree, and the ranges of all the others."""
+    kept = (hashes == other_hashes) & np.array([is_settled(point) for point in range(len(hashes))])
+    with open(os.path.join(folder, "codepoints.tsv"), "w", encoding="ascii") as file:
+        for first in range(0, len(hashes), BLOCK):
+            block = slice(first, first + BLOCK)
+            if kept[block].any():
+                checksum = zlib.crc32(hashes[block][kept[block]].astype("<u4").tobytes())
+                file.write(f"{first:06x}\t{checksum:08x}\n")
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], kept, [True]]).astype(np.int8)))
+    with open(os.path.join(folder, "codepoints_excluded.tsv"), "w", encoding="ascii") as file:
+        for first, end in zip(edges[::2], edges[1::2]):
+            file.write(f"{first:06x}\t{end - 1:06x}\n")
+    print(f"{kept.sum()} code points kept, {(hashes != other_hashes).sum()} differ between the versions")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--merges", required=True, help="bpe_simple_vocab_16e6.txt.gz")
-    parser.add_argument("--output", required=True, help="the folder to write")
+    parser.add_argument("--code-points", help="only write each code point's hash to this .npy file")
+    parser.add_argument("--agree-with", help="the .npy file that another version wrote")
+    parser.add_argument("--output", help="the folder to write")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     from transformers import CLIPTokenizerFast
@@ -116,19 +142,21 @@ def main():
         for name in ("exclamation", "eos"):
             folder = os.path.join(scratch, name)
             write_tokenizer_folder(folder, merges, pad=name)
+            variants.append((name, CLIPTokenizerFast.from_pretrained(folder)))
+        if arguments.code_points:
+            np.save(arguments.code_points, code_point_hashes(variants[0][1]))
+            return
+        for name, _ in variants:
             target = os.path.join(arguments.output, name)
             os.makedirs(target, exist_ok=True)
             for file in ("tokenizer_config.json", "special_tokens_map.json"):
-                shutil.copy(os.path.join(folder, file), target)
-            variants.append((name, CLIPTokenizerFast.from_pretrained(folder)))
+                shutil.copy(os.path.join(scratch, name, file), target)
         for file in ("vocab.json", "merges.txt"):
             with open(os.path.join(scratch, "eos", file), "rb") as source:
                 with open(os.path.join(arguments.output, file + ".gz"), "wb") as target:
                     target.write(gzip.compress(source.read(), 9, mtime=0))
         write_strings(os.path.join(arguments.output, "strings.tsv"), variants)
-        with open(os.path.join(arguments.output, "codepoints.tsv"), "w", encoding="ascii") as file:
-            for first, checksum in block_hashes(variants[0][1]):
-                file.write(f"{first:06x}\t{checksum:08x}\n")
+        write_code_points(arguments.output, code_point_hashes(variants[0][1]), np.load(arguments.agree_with))
     print(f"tokenizers {tokenizers_library.__version__}, transformers {transformers.__version__}, "
           f"Python {sys.version.split()[0]}")
 
