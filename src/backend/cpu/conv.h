@@ -8,17 +8,18 @@
  *                 channels, so that packing can be threaded and streamed)
  *   conv_run      runs it on the thread pool
  *
- * Results do not depend on the number of threads, and a batch gives the bytes of its single runs. */
+ * Results do not depend on the number of threads, and a batch gives the bytes of its single runs.
+ */
 #ifndef ONESTEP_BACKEND_CPU_CONV_H
 #define ONESTEP_BACKEND_CPU_CONV_H
 
 #include "base/base.h"
 
 typedef enum conv_algorithm {
-    CONV_DIRECT,        /* implicit matrix product, no materialised im2col */
-    CONV_WINOGRAD_2,    /* F(2,3) */
-    CONV_WINOGRAD_4,    /* F(4,3) */
-    CONV_WINOGRAD_6,    /* F(6,3) */
+    CONV_DIRECT,     /* implicit matrix product, no materialised im2col */
+    CONV_WINOGRAD_2, /* F(2,3) */
+    CONV_WINOGRAD_4, /* F(4,3) */
+    CONV_WINOGRAD_6, /* F(6,3) */
     CONV_ALGORITHM_COUNT
 } conv_algorithm;
 
@@ -27,9 +28,9 @@ typedef enum conv_precision { CONV_F32, CONV_BF16, CONV_INT16 } conv_precision;
 typedef struct conv_shape {
     size_t batch, input_height, input_width, input_channels; /* as stored */
     size_t output_height, output_width, output_channels;
-    unsigned kernel;               /* 1 or 3 (square) */
-    unsigned stride;               /* 1 or 2 */
-    unsigned pad_top, pad_left;    /* zeros; below and right whatever the output size needs */
+    unsigned kernel;            /* 1 or 3 (square) */
+    unsigned stride;            /* 1 or 2 */
+    unsigned pad_top, pad_left; /* zeros; below and right whatever the output size needs */
     bool upsample; /* the input is read as its nearest x2 upsampling, cut to output size (stride 1,
                       kernel 3, padding 1): output sizes are 2n or 2n-1 */
     bool geglu;    /* kernel 1: output channels are 2m in the weights, m in the output:
@@ -43,27 +44,32 @@ typedef struct conv_plan {
     cpu_level level;
     conv_algorithm algorithm;
     conv_precision precision;
-    size_t packed_bytes;     /* of the packed weights */
-    size_t scratch_bytes;    /* shared scratch conv_run needs, for `threads` threads */
-    unsigned threads;
+    size_t packed_bytes;  /* of the packed weights */
+    size_t scratch_bytes; /* shared scratch conv_run needs, for `threads` threads */
+    unsigned threads;     /* of the pool that runs it: a pool of at most so many threads */
     double predicted_seconds; /* the cost model's estimate on this plan's threads */
 } conv_plan;
 
 /* Fills *plan for a shape. `algorithm` CONV_ALGORITHM_COUNT: the cheapest that fits the shape; else
- * that one (false when it cannot do the shape). */
+ * that one. False when it cannot do the shape, when the level has no kernels of that precision, or
+ * when a size overflows. */
 bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
-                      conv_precision precision, conv_algorithm algorithm, unsigned threads) MUST_USE;
+                      conv_precision precision, conv_algorithm algorithm,
+                      unsigned threads) MUST_USE;
 
 /* Packs weights [output_channels][input_channels][kernel][kernel] (float32; for geglu both halves)
  * into `packed` (64-byte aligned, plan->packed_bytes). `weights` holds output channels
  * first..first+count-1 only; first is a multiple of conv_pack_granularity (and so is count, but for
- * the last block). Safe to call for different blocks at the same time. */
+ * the last block). Safe to call for different blocks at the same time. Every byte that conv_run
+ * reads is written once all blocks are packed. */
 size_t conv_pack_granularity(const conv_plan *plan);
 void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t first,
                size_t count);
 
 /* y = conv(prologue(x)); y += bias[c] + image_bias[n][c]; y = activation(y);
- * y = output_scale * y + residual_scale * residual. Strides are floats between pixels. */
+ * y = output_scale * y + residual_scale * residual. Strides are floats between pixels; nothing is
+ * read or written between the channels of one pixel and the next. Pointers need the alignment of a
+ * float only. */
 typedef struct conv_arguments {
     const float *input;
     size_t input_stride; /* >= input_channels */
@@ -76,7 +82,7 @@ typedef struct conv_arguments {
     const float *image_bias; /* [batch][output_channels] or NULL: the time embedding */
     conv_activation activation;
     float output_scale;
-    const float *residual; /* output shape, or NULL */
+    const float *residual; /* output shape, or NULL; may be `output` itself */
     size_t residual_stride;
     float residual_scale;
     float *output;
@@ -87,8 +93,9 @@ typedef struct conv_arguments {
     float *statistics;
 } conv_arguments;
 
-size_t conv_statistics_blocks(const conv_plan *plan);
+size_t conv_statistics_blocks(const conv_plan *plan); /* an image; the same for every batch */
 
+/* `scratch`: plan->scratch_bytes, 64-byte aligned, of any content. */
 void conv_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
               thread_pool *pool);
 

@@ -1,0 +1,123 @@
+#include "backend/cpu/conv.h"
+
+#include "backend/cpu/conv_direct.h"
+#include "backend/cpu/conv_kernels.h"
+
+const conv_kernels *conv_kernels_find(cpu_level level)
+{
+    static const conv_kernels *const tables[] = {
+#define CONV_KERNELS_ANY(name) &conv_kernels_##name,
+#if CONV_HAS_X86
+#define CONV_KERNELS_X86(name) &conv_kernels_##name,
+#else
+#define CONV_KERNELS_X86(name)
+#endif
+#define CONV_KERNELS(name, level, family) CONV_KERNELS_##family(name)
+#include "backend/cpu/conv_kernels.def"
+#undef CONV_KERNELS
+    };
+    const conv_kernels *best = tables[0];
+    for (size_t i = 1; i < sizeof tables / sizeof tables[0]; i++) {
+        if (tables[i]->level <= level && tables[i]->level > best->level) {
+            best = tables[i];
+        }
+    }
+    return best;
+}
+
+static bool shape_is_sound(const conv_shape *shape)
+{
+    if (shape->batch == 0 || shape->input_height == 0 || shape->input_width == 0 ||
+        shape->input_channels == 0 || shape->output_height == 0 || shape->output_width == 0 ||
+        shape->output_channels == 0) {
+        return false;
+    }
+    if ((shape->kernel != 1 && shape->kernel != 3) || (shape->stride != 1 && shape->stride != 2) ||
+        shape->pad_top >= shape->kernel || shape->pad_left >= shape->kernel) {
+        return false;
+    }
+    if (shape->geglu && shape->kernel != 1) {
+        return false;
+    }
+    if (shape->upsample) {
+        const size_t height = shape->input_height;
+        const size_t width = shape->input_width;
+        return shape->kernel == 3 && shape->stride == 1 && shape->pad_top == 1 &&
+               shape->pad_left == 1 && height <= SIZE_MAX / 2 && width <= SIZE_MAX / 2 &&
+               shape->output_height >= 2 * height - 1 && shape->output_height <= 2 * height &&
+               shape->output_width >= 2 * width - 1 && shape->output_width <= 2 * width;
+    }
+    return true;
+}
+
+/* Pixel indices are 32 bits. */
+static bool shape_is_indexable(const conv_shape *shape)
+{
+    size_t pixels;
+    return size_multiply(shape->output_height, shape->output_width, &pixels) &&
+           pixels < UINT32_MAX && size_multiply(shape->input_height, shape->input_width, &pixels) &&
+           pixels < UINT32_MAX && size_multiply(shape->batch, pixels, &pixels);
+}
+
+bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
+                      conv_precision precision, conv_algorithm algorithm, unsigned threads)
+{
+    if (!shape_is_sound(shape) || !shape_is_indexable(shape) || threads == 0 ||
+        precision != CONV_F32) {
+        return false;
+    }
+    if (algorithm != CONV_DIRECT && algorithm != CONV_ALGORITHM_COUNT) {
+        return false;
+    }
+    const conv_kernels *kernels = conv_kernels_find(level);
+    conv_direct_layout layout;
+    if (!conv_direct_plan(&layout, shape, kernels, threads)) {
+        return false;
+    }
+    *plan = (conv_plan){
+        .shape = *shape,
+        .level = level,
+        .algorithm = CONV_DIRECT,
+        .precision = precision,
+        .threads = threads,
+    };
+    size_t floats;
+    return size_multiply(layout.panels, layout.panel_floats, &floats) &&
+           size_multiply(floats, sizeof(float), &plan->packed_bytes) &&
+           size_multiply(layout.worker_bytes, threads, &plan->scratch_bytes);
+}
+
+size_t conv_pack_granularity(const conv_plan *plan)
+{
+    return conv_kernels_find(plan->level)->columns;
+}
+
+void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t first,
+               size_t count)
+{
+    conv_direct_layout layout;
+    if (conv_direct_plan(&layout, &plan->shape, conv_kernels_find(plan->level), plan->threads)) {
+        conv_direct_pack(&layout, &plan->shape, packed, weights, first, count);
+    }
+}
+
+size_t conv_statistics_blocks(const conv_plan *plan)
+{
+    conv_direct_layout layout;
+    if (!conv_direct_plan(&layout, &plan->shape, conv_kernels_find(plan->level), plan->threads)) {
+        return 0;
+    }
+    return layout.tiles_down * layout.tiles_across;
+}
+
+void conv_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+              thread_pool *pool)
+{
+    conv_run_kernels(plan, arguments, scratch, pool, conv_kernels_find(plan->level));
+}
+
+void conv_run_kernels(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                      thread_pool *pool, const conv_kernels *kernels)
+{
+    conv_direct_run(plan, arguments, scratch, pool, kernels);
+}

@@ -1,0 +1,442 @@
+#include "backend/cpu/conv_direct.h"
+
+#include <string.h>
+
+enum {
+    LINE_FLOATS = 16,     /* a cache line */
+    BLOCK_CHANNELS = 320, /* at most so many channels a step: a panel of B stays in L1 */
+    GATHER_CHANNELS = 32, /* up to so many channels 3x3 rows are gathered */
+    TILE_ROWS = 192,      /* output pixels a tile: a step of A stays in L2 */
+    TILE_WIDTH = 32,      /* of 3x3 tiles */
+    SPLIT_COLUMNS = 1024, /* most output channels a task */
+    TASKS_PER_THREAD = 6,
+};
+
+static size_t divide_up(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
+{
+    return size_multiply(a, b, result) && size_multiply(*result, c, result);
+}
+
+bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv_kernels *kernels,
+                      unsigned threads)
+{
+    *l = (conv_direct_layout){0};
+    l->channels = shape->input_channels;
+    l->outputs = shape->output_channels;
+    if (shape->geglu && !size_multiply(l->outputs, 2, &l->outputs)) {
+        return false;
+    }
+    l->panel_columns = kernels->columns;
+    l->panels = divide_up(shape->output_channels, l->panel_columns) * (shape->geglu ? 2 : 1);
+    l->taps = (size_t)shape->kernel * shape->kernel;
+    l->gathered = l->taps > 1 && l->channels <= GATHER_CHANNELS;
+    l->blocks = l->gathered ? 1 : divide_up(l->channels, BLOCK_CHANNELS);
+    l->block_channels = divide_up(l->channels, l->blocks);
+    if (l->blocks > 1) {
+        l->block_channels = size_round_up(l->block_channels, LINE_FLOATS);
+        l->blocks = divide_up(l->channels, l->block_channels);
+    }
+    if (!multiply3(l->taps, l->channels, l->panel_columns, &l->panel_floats)) {
+        return false;
+    }
+
+    l->height = shape->output_height;
+    l->width = shape->output_width;
+    l->input_width = shape->input_width;
+    l->virtual_height = shape->upsample ? shape->output_height : shape->input_height;
+    l->virtual_width = shape->upsample ? shape->output_width : shape->input_width;
+    const size_t row_target = TILE_ROWS / kernels->rows * kernels->rows;
+    const bool flat = shape->kernel == 1 && shape->stride == 1 && shape->pad_top == 0 &&
+                      shape->pad_left == 0 && shape->input_width == shape->output_width;
+    if (flat) {
+        if (!size_multiply(l->height, l->width, &l->width)) {
+            return false;
+        }
+        l->height = 1;
+        l->virtual_height = 1;
+        l->virtual_width = l->width;
+        l->input_width = l->width;
+        const size_t tiles = divide_up(l->width, row_target);
+        l->tile_width =
+            size_minimum(l->width, size_round_up(divide_up(l->width, tiles), kernels->rows));
+    } else {
+        l->tile_width = divide_up(l->width, divide_up(l->width, TILE_WIDTH));
+    }
+    const size_t down = divide_up(l->height, size_maximum(1, row_target / l->tile_width));
+    l->tile_height = divide_up(l->height, down);
+    l->tiles_across = divide_up(l->width, l->tile_width);
+    l->tiles_down = divide_up(l->height, l->tile_height);
+    l->group = 1;
+    if (l->tiles_across * l->tiles_down == 1) {
+        l->group = size_maximum(1, row_target / (l->height * l->width));
+        l->group = size_minimum(l->group, shape->batch);
+    }
+    l->groups = divide_up(shape->batch, l->group);
+    l->tile_rows = l->tile_height * l->tile_width * l->group;
+
+    size_t tiles;
+    if (!multiply3(l->groups, l->tiles_across, l->tiles_down, &tiles) || tiles > SIZE_MAX / 64) {
+        return false;
+    }
+    /* A split of a geglu layer must not part a value panel from its gate panel. */
+    const size_t unit = shape->geglu ? 2 : 1;
+    const size_t units = l->panels / unit;
+    size_t splits = divide_up(l->panels * l->panel_columns, SPLIT_COLUMNS);
+    splits = size_maximum(splits, divide_up((size_t)threads * TASKS_PER_THREAD, tiles));
+    splits = size_minimum(splits, units);
+    l->split_panels = divide_up(units, splits) * unit;
+    l->splits = divide_up(l->panels, l->split_panels);
+
+    l->patch_height = (l->tile_height - 1) * shape->stride + shape->kernel;
+    l->patch_width = (l->tile_width - 1) * shape->stride + shape->kernel;
+    l->patch_stride = l->gathered ? l->channels : l->block_channels + LINE_FLOATS;
+    size_t floats;
+    if (!multiply3(l->patch_height, l->patch_width, l->patch_stride, &floats) ||
+        !multiply3(floats, l->group, sizeof(float), &l->patch_bytes) ||
+        l->patch_bytes / sizeof(float) > UINT32_MAX) {
+        return false;
+    }
+    l->patch_bytes = size_round_up(l->patch_bytes, 64);
+    l->gather_bytes =
+        l->gathered ? size_round_up(l->tile_rows * l->taps * l->channels * sizeof(float), 64) : 0;
+    l->sums_bytes = l->tile_rows * l->split_panels * l->panel_columns * sizeof(float);
+    l->sums_bytes = size_round_up(l->sums_bytes, 64);
+    l->index_bytes = size_round_up(l->tile_rows * 2 * sizeof(uint32_t), 64);
+    /* An odd number of lines between workers keeps their buffers off the same cache sets. */
+    l->worker_bytes = l->patch_bytes + l->gather_bytes + l->sums_bytes + l->index_bytes;
+    return true;
+}
+
+size_t conv_direct_granularity(const conv_direct_layout *l)
+{
+    return l->panel_columns;
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+/* Packed: [panel][block of channels][tap][channel of the block][column]. Columns beyond the last
+ * output are zero. */
+static void pack_output(const conv_direct_layout *l, float *column, const float *weights)
+{
+    const size_t columns = l->panel_columns;
+    for (size_t block = 0; block < l->blocks; block++) {
+        const size_t begin = block * l->block_channels;
+        const size_t count = size_minimum(l->block_channels, l->channels - begin);
+        for (size_t tap = 0; tap < l->taps; tap++) {
+            const float *source = weights == NULL ? NULL : weights + begin * l->taps + tap;
+            for (size_t c = 0; c < count; c++) {
+                *column = source == NULL ? 0.0f : source[c * l->taps];
+                column += columns;
+            }
+        }
+    }
+}
+
+/* A whole panel at once: 16 streams are read, one is written. */
+static void pack_panel(const conv_direct_layout *l, float *panel, const float *weights)
+{
+    const size_t columns = l->panel_columns;
+    const size_t output_stride = l->channels * l->taps;
+    for (size_t block = 0; block < l->blocks; block++) {
+        const size_t begin = block * l->block_channels;
+        const size_t count = size_minimum(l->block_channels, l->channels - begin);
+        for (size_t tap = 0; tap < l->taps; tap++) {
+            const float *source = weights + begin * l->taps + tap;
+            for (size_t c = 0; c < count; c++) {
+                for (size_t column = 0; column < columns; column++) {
+                    panel[column] = source[column * output_stride + c * l->taps];
+                }
+                panel += columns;
+            }
+        }
+    }
+}
+
+void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, float *packed,
+                      const float *weights, size_t first, size_t count)
+{
+    const size_t columns = l->panel_columns;
+    const size_t output_floats = l->channels * l->taps;
+    const size_t half = shape->output_channels; /* where the gates of geglu begin */
+    size_t done = 0;
+    while (done < count) {
+        const size_t output = first + done;
+        const bool gate = shape->geglu && output >= half;
+        const size_t channel = gate ? output - half : output;
+        size_t panel = channel / columns;
+        if (shape->geglu) {
+            panel = 2 * panel + gate;
+        }
+        float *destination = packed + panel * l->panel_floats;
+        const float *source = weights + done * output_floats;
+        if (channel % columns == 0 && count - done >= columns && channel + columns <= half) {
+            pack_panel(l, destination, source);
+            done += columns;
+            continue;
+        }
+        pack_output(l, destination + channel % columns, source);
+        if (channel + 1 == half) {
+            for (size_t column = half % columns; column != 0 && column < columns; column++) {
+                pack_output(l, destination + column, NULL);
+            }
+        }
+        done++;
+    }
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+typedef struct direct_context {
+    const conv_plan *plan;
+    const conv_arguments *arguments;
+    const conv_kernels *kernels;
+    conv_direct_layout layout;
+    uint8_t *scratch;
+} direct_context;
+
+typedef struct direct_tile {
+    size_t image, images; /* first image and how many */
+    size_t top, left, height, width;
+    size_t block; /* of the statistics */
+} direct_tile;
+
+/* Fills the patch of one image with the inputs of the tile, channels first..first+count-1. */
+static void fill_patch(const direct_context *context, const direct_tile *tile, size_t image,
+                       size_t first, size_t count, float *patch)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const conv_arguments *arguments = context->arguments;
+    const size_t stride = l->patch_stride;
+    const size_t patch_height = (tile->height - 1) * shape->stride + shape->kernel;
+    const size_t patch_width = (tile->width - 1) * shape->stride + shape->kernel;
+    const size_t norm_offset = image * shape->input_channels + first;
+    const size_t image_pixels = shape->input_height * shape->input_width;
+    const float *input = arguments->input + image * image_pixels * arguments->input_stride + first;
+    conv_prologue task = {
+        .source_stride = arguments->input_stride,
+        .destination_stride = stride,
+        .channels = count,
+        .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm_offset,
+        .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm_offset,
+        .silu = arguments->input_silu,
+    };
+    /* Columns of the patch that lie in the picture: begin..end-1. */
+    const size_t x0 = tile->left * shape->stride;
+    const size_t begin =
+        x0 >= shape->pad_left ? 0 : size_minimum(patch_width, shape->pad_left - x0);
+    size_t end = l->virtual_width + shape->pad_left;
+    end = end <= x0 ? begin : size_maximum(begin, size_minimum(patch_width, end - x0));
+    for (size_t row = 0; row < patch_height; row++) {
+        float *out = patch + row * l->patch_width * stride;
+        const size_t padded_y = tile->top * shape->stride + row;
+        if (padded_y < shape->pad_top || padded_y - shape->pad_top >= l->virtual_height) {
+            memset(out, 0, patch_width * stride * sizeof(float));
+            continue;
+        }
+        const size_t y = padded_y - shape->pad_top;
+        memset(out, 0, begin * stride * sizeof(float));
+        memset(out + end * stride, 0, (patch_width - end) * stride * sizeof(float));
+        if (begin == end) {
+            continue;
+        }
+        const size_t x = x0 + begin - shape->pad_left;
+        task.destination = out + begin * stride;
+        if (!shape->upsample) {
+            task.source = input + (y * l->input_width + x) * arguments->input_stride;
+            task.pixels = end - begin;
+            context->kernels->prologue(&task);
+            continue;
+        }
+        const float *source_row = input + y / 2 * shape->input_width * arguments->input_stride;
+        task.pixels = 1;
+        for (size_t column = 0; column < end - begin; column++) {
+            float *destination = out + (begin + column) * stride;
+            if (column > 0 && (x + column) % 2 == 1) {
+                memcpy(destination, destination - stride, count * sizeof(float));
+                continue;
+            }
+            task.destination = destination;
+            task.source = source_row + (x + column) / 2 * arguments->input_stride;
+            context->kernels->prologue(&task);
+        }
+    }
+}
+
+/* Rows of all taps from the patch of one image. */
+static void gather_rows(const direct_context *context, const direct_tile *tile, const float *patch,
+                        float *rows)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const size_t kernel = shape->kernel;
+    const size_t run = kernel * l->channels;
+    for (size_t y = 0; y < tile->height; y++) {
+        for (size_t x = 0; x < tile->width; x++) {
+            const float *source =
+                patch + (y * shape->stride * l->patch_width + x * shape->stride) * l->patch_stride;
+            for (size_t ky = 0; ky < kernel; ky++) {
+                memcpy(rows, source + ky * l->patch_width * l->patch_stride, run * sizeof(float));
+                rows += run;
+            }
+        }
+    }
+}
+
+/* Adds the products of one block of channels to the sums of the tile. */
+static void multiply_block(const direct_context *context, size_t block, size_t first_panel,
+                           size_t panels, const float *patch, const uint32_t *offsets, size_t rows,
+                           float *sums)
+{
+    const conv_direct_layout *l = &context->layout;
+    const size_t begin = block * l->block_channels;
+    const size_t count = size_minimum(l->block_channels, l->channels - begin);
+    const float *packed = (const float *)context->arguments->packed +
+                          first_panel * l->panel_floats + begin * l->taps * l->panel_columns;
+    conv_multiply task = {
+        .offsets = offsets,
+        .rows = rows,
+        .b_stride = l->panel_floats,
+        .panels = panels,
+        .depth = l->gathered ? count * l->taps : count,
+        .c = sums,
+        .c_stride = l->split_panels * l->panel_columns,
+    };
+    const size_t steps = l->gathered ? 1 : l->taps;
+    const size_t kernel = context->plan->shape.kernel;
+    for (size_t tap = 0; tap < steps; tap++) {
+        task.a = patch + (tap / kernel * l->patch_width + tap % kernel) * l->patch_stride;
+        task.b = packed + tap * count * l->panel_columns;
+        task.accumulate = block > 0 || tap > 0;
+        context->kernels->multiply(&task);
+    }
+}
+
+static void finish_tile(const direct_context *context, const direct_tile *tile, size_t first_panel,
+                        size_t panels, const float *sums, const uint32_t *pixels)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const conv_arguments *arguments = context->arguments;
+    const size_t channel = first_panel / (shape->geglu ? 2 : 1) * l->panel_columns;
+    const size_t width = panels / (shape->geglu ? 2 : 1) * l->panel_columns;
+    const size_t channels = shape->output_channels;
+    const size_t rows = tile->height * tile->width;
+    const size_t blocks = l->tiles_down * l->tiles_across;
+    for (size_t i = 0; i < tile->images; i++) {
+        const size_t image = tile->image + i;
+        const size_t pixel = image * l->height * l->width;
+        conv_epilogue task = {
+            .sums = sums + i * rows * l->split_panels * l->panel_columns,
+            .sums_stride = l->split_panels * l->panel_columns,
+            .rows = rows,
+            .pixels = pixels,
+            .channels = size_minimum(width, channels - channel),
+            .geglu = shape->geglu,
+            .bias = arguments->bias == NULL ? NULL : arguments->bias + channel,
+            .gate_bias = arguments->bias == NULL || !shape->geglu
+                             ? NULL
+                             : arguments->bias + channels + channel,
+            .image_bias = arguments->image_bias == NULL
+                              ? NULL
+                              : arguments->image_bias + image * channels + channel,
+            .activation = arguments->activation,
+            .output_scale = arguments->output_scale,
+            .residual = arguments->residual == NULL
+                            ? NULL
+                            : arguments->residual + pixel * arguments->residual_stride + channel,
+            .residual_stride = arguments->residual_stride,
+            .residual_scale = arguments->residual_scale,
+            .output = arguments->output + pixel * arguments->output_stride + channel,
+            .output_stride = arguments->output_stride,
+        };
+        if (arguments->statistics != NULL) {
+            float *statistics =
+                arguments->statistics + (image * blocks + tile->block) * 2 * channels;
+            task.statistics_sum = statistics + channel;
+            task.statistics_square = statistics + channels + channel;
+            memset(task.statistics_sum, 0, task.channels * sizeof(float));
+            memset(task.statistics_square, 0, task.channels * sizeof(float));
+        }
+        context->kernels->epilogue(&task);
+    }
+}
+
+static void run_task(void *opaque, size_t index, unsigned worker)
+{
+    const direct_context *context = opaque;
+    const conv_direct_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const size_t tiles_an_image = l->tiles_down * l->tiles_across;
+    const size_t tiles = tiles_an_image * l->groups;
+    /* Neighbouring tasks share weights. */
+    const size_t split = index / tiles;
+    const size_t tile_index = index % tiles;
+    direct_tile tile = {.block = tile_index % tiles_an_image};
+    tile.image = tile_index / tiles_an_image * l->group;
+    tile.images = size_minimum(l->group, shape->batch - tile.image);
+    tile.top = tile.block / l->tiles_across * l->tile_height;
+    tile.left = tile.block % l->tiles_across * l->tile_width;
+    tile.height = size_minimum(l->tile_height, l->height - tile.top);
+    tile.width = size_minimum(l->tile_width, l->width - tile.left);
+    const size_t first_panel = split * l->split_panels;
+    const size_t panels = size_minimum(l->split_panels, l->panels - first_panel);
+
+    uint8_t *memory = context->scratch + worker * l->worker_bytes;
+    float *patch = (float *)(void *)memory;
+    float *gathered = (float *)(void *)(memory + l->patch_bytes);
+    float *sums = (float *)(void *)(memory + l->patch_bytes + l->gather_bytes);
+    uint32_t *offsets =
+        (uint32_t *)(void *)(memory + l->patch_bytes + l->gather_bytes + l->sums_bytes);
+    uint32_t *pixels = offsets + l->tile_rows;
+
+    const size_t rows = tile.height * tile.width;
+    const size_t patch_floats = l->patch_height * l->patch_width * l->patch_stride;
+    for (size_t row = 0; row < rows * tile.images; row++) {
+        const size_t y = row % rows / tile.width;
+        const size_t x = row % rows % tile.width;
+        const size_t pixel = y * l->patch_width + x;
+        const size_t position = row / rows * patch_floats + pixel * shape->stride * l->patch_stride;
+        offsets[row] = (uint32_t)(l->gathered ? row * l->taps * l->channels : position);
+        if (row < rows) {
+            pixels[row] = (uint32_t)((tile.top + y) * l->width + tile.left + x);
+        }
+    }
+    for (size_t block = 0; block < l->blocks; block++) {
+        const size_t begin = block * l->block_channels;
+        const size_t count = size_minimum(l->block_channels, l->channels - begin);
+        for (size_t i = 0; i < tile.images; i++) {
+            float *image_patch = patch + i * patch_floats;
+            fill_patch(context, &tile, tile.image + i, begin, count, image_patch);
+            if (l->gathered) {
+                gather_rows(context, &tile, image_patch,
+                            gathered + i * rows * l->taps * l->channels);
+            }
+        }
+        multiply_block(context, block, first_panel, panels, l->gathered ? gathered : patch, offsets,
+                       rows * tile.images, sums);
+    }
+    finish_tile(context, &tile, first_panel, panels, sums, pixels);
+}
+
+void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                     thread_pool *pool, const conv_kernels *kernels)
+{
+    direct_context context = {
+        .plan = plan,
+        .arguments = arguments,
+        .kernels = kernels,
+        .scratch = scratch,
+    };
+    if (!conv_direct_plan(&context.layout, &plan->shape, kernels, plan->threads)) {
+        return; /* conv_plan_create has already accepted this shape */
+    }
+    const conv_direct_layout *l = &context.layout;
+    thread_pool_run(pool, l->tiles_down * l->tiles_across * l->groups * l->splits, run_task,
+                    &context);
+}

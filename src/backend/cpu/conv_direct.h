@@ -1,0 +1,39 @@
+/* Convolution as an implicit matrix product: private to the convolution files. */
+#ifndef ONESTEP_BACKEND_CPU_CONV_DIRECT_H
+#define ONESTEP_BACKEND_CPU_CONV_DIRECT_H
+
+#include "backend/cpu/conv_kernels.h"
+
+/* Everything that follows from a plan. Output pixels are cut into tiles (rectangles of one image,
+ * or several whole images when they are small), output channels into splits; a task computes one
+ * split of one tile. The order in which a value is summed depends on the block of channels only. */
+typedef struct conv_direct_layout {
+    size_t channels, outputs; /* of the weights: for geglu, twice the channels of the output */
+    size_t panel_columns, panels;
+    size_t taps;
+    size_t block_channels, blocks; /* input channels a step of the summation */
+    bool gathered;                 /* few channels: a row holds all taps, in one step */
+    size_t panel_floats;           /* of one packed panel, all blocks */
+    /* Output pictures as computed: a 1x1 convolution of stride 1 sees one long row. */
+    size_t height, width, input_width;
+    size_t virtual_height, virtual_width; /* of the input, upsampled when asked */
+    size_t tile_height, tile_width, tiles_down, tiles_across;
+    size_t group; /* images a tile */
+    size_t groups;
+    size_t split_panels, splits;
+    size_t patch_height, patch_width, patch_stride; /* inputs of a tile; floats between pixels */
+    size_t tile_rows;                               /* output pixels of a full tile */
+    /* Bytes of a worker's scratch. */
+    size_t patch_bytes, gather_bytes, sums_bytes, index_bytes, worker_bytes;
+} conv_direct_layout;
+
+/* False when sizes overflow. */
+bool conv_direct_plan(conv_direct_layout *layout, const conv_shape *shape,
+                      const conv_kernels *kernels, unsigned threads) MUST_USE;
+size_t conv_direct_granularity(const conv_direct_layout *layout);
+void conv_direct_pack(const conv_direct_layout *layout, const conv_shape *shape, float *packed,
+                      const float *weights, size_t first, size_t count);
+void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                     thread_pool *pool, const conv_kernels *kernels);
+
+#endif

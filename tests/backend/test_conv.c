@@ -1,0 +1,435 @@
+/* Convolutions of the cpu backend against a simple one in double precision: every kernel table
+ * that this machine can run, every algorithm and precision, many shapes. */
+#include "conv_reference.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const algorithm_names[] = {"direct", "winograd 2", "winograd 4", "winograd 6"};
+static const char *const precision_names[] = {"f32", "bf16", "int16"};
+
+/* norm(error) / norm(result) allowed, by precision and algorithm. */
+static const double tolerances[3][CONV_ALGORITHM_COUNT] = {
+    [CONV_F32] = {1e-6, 2e-6, 4e-6, 3e-5},
+    [CONV_BF16] = {5e-3, 1e-2, 0, 0},
+    [CONV_INT16] = {2e-4, 5e-4, 2e-3, 6e-3},
+};
+
+static const cpu_level levels[] = {
+#define CONV_KERNELS(name, level, family) level,
+#include "backend/cpu/conv_kernels.def"
+#undef CONV_KERNELS
+};
+
+enum { LEVELS = sizeof levels / sizeof levels[0] };
+
+static bool machine_has(cpu_level level)
+{
+    cpu_features features;
+    cpu_features_detect(&features);
+    return level <= features.level && conv_kernels_find(level)->level == level;
+}
+
+static void describe(char *text, size_t size, const conv_case *test, const conv_plan *plan)
+{
+    const conv_shape *s = &test->shape;
+    snprintf(text, size,
+             "%s %s %s: %zux %zux%zux%zu -> %zux%zux%zu k%u s%u pad %u,%u up %d geglu %d norm %d "
+             "silu %d residual %d activation %d",
+             cpu_level_name(plan->level), precision_names[plan->precision],
+             algorithm_names[plan->algorithm], s->batch, s->input_height, s->input_width,
+             s->input_channels, s->output_height, s->output_width, s->output_channels, s->kernel,
+             s->stride, s->pad_top, s->pad_left, s->upsample, s->geglu, test->normalise, test->silu,
+             test->residual, test->activation);
+}
+
+/* Packs and runs one case; the statistics buffer is made here, as its size is the plan's. */
+static void run_case(conv_buffers *buffers, const conv_case *test, const conv_plan *plan,
+                     unsigned threads)
+{
+    onestep_error error;
+    thread_pool *pool;
+    assert_int_equal(thread_pool_create(&pool, threads, &error), ONESTEP_OK);
+    void *packed = memory_allocate_aligned(plan->packed_bytes, &error);
+    void *scratch = memory_allocate_aligned(plan->scratch_bytes + 64, &error);
+    assert_non_null(packed);
+    assert_non_null(scratch);
+    memset(packed, 0xff, plan->packed_bytes); /* NaN: padding must be written */
+    memset(scratch, 0xff, plan->scratch_bytes);
+    memset((uint8_t *)scratch + plan->scratch_bytes, 0x5a, 64);
+
+    const size_t taps = (size_t)test->shape.kernel * test->shape.kernel;
+    const size_t outputs = test->shape.output_channels * (test->shape.geglu ? 2 : 1);
+    const size_t granularity = conv_pack_granularity(plan);
+    for (size_t first = 0; first < outputs; first += granularity) {
+        /* A copy of just this block: nothing beyond it may be read. */
+        const size_t count = size_minimum(granularity, outputs - first);
+        const size_t floats = count * test->shape.input_channels * taps;
+        guarded_floats block = {0};
+        guarded_create(&block, floats, test->at_end);
+        memcpy(block.values, buffers->weights.values + first * test->shape.input_channels * taps,
+               floats * sizeof(float));
+        conv_pack(plan, packed, block.values, first, count);
+        guarded_destroy(&block);
+    }
+    if (test->statistics) {
+        guarded_destroy(&buffers->statistics);
+        guarded_create(&buffers->statistics,
+                       test->shape.batch * conv_statistics_blocks(plan) * 2 *
+                           test->shape.output_channels,
+                       test->at_end);
+    }
+    conv_arguments arguments = conv_buffers_arguments(buffers, test);
+    arguments.packed = packed;
+    if (test->in_place && test->residual) {
+        memcpy(buffers->output.values, buffers->residual.values,
+               buffers->residual.count * sizeof(float));
+        arguments.residual = arguments.output;
+    }
+    conv_run(plan, &arguments, scratch, pool);
+    for (size_t i = 0; i < 64; i++) {
+        assert_int_equal(((uint8_t *)scratch)[plan->scratch_bytes + i], 0x5a);
+    }
+    memory_free_aligned(packed, plan->packed_bytes);
+    memory_free_aligned(scratch, plan->scratch_bytes + 64);
+    thread_pool_destroy(&pool);
+}
+
+/* The blocks' sums, added in order, are the sums of what was stored. */
+static void check_statistics(const conv_buffers *buffers, const conv_case *test,
+                             const conv_plan *plan, const char *name)
+{
+    const conv_shape *shape = &test->shape;
+    const size_t channels = shape->output_channels;
+    const size_t blocks = conv_statistics_blocks(plan);
+    const size_t pixels = shape->output_height * shape->output_width;
+    for (size_t n = 0; n < shape->batch; n++) {
+        for (size_t c = 0; c < channels; c++) {
+            double sum = 0;
+            double square = 0;
+            double magnitude = 0;
+            for (size_t p = 0; p < pixels; p++) {
+                const double value =
+                    buffers->output.values[(n * pixels + p) * (channels + test->extra_stride) + c];
+                sum += value;
+                square += value * value;
+                magnitude += fabs(value);
+            }
+            for (size_t b = 0; b < blocks; b++) {
+                const float *found =
+                    buffers->statistics.values + (n * blocks + b) * 2 * channels + c;
+                sum -= found[0];
+                square -= found[channels];
+            }
+            if (!(fabs(sum) <= 1e-5 * magnitude + 1e-6) ||
+                !(fabs(square) <= 1e-5 * magnitude * (magnitude + 1) + 1e-6)) {
+                fail_msg("%s: statistics of channel %zu are off by %g, %g", name, c, sum, square);
+            }
+        }
+    }
+}
+
+static unsigned cases_run;
+
+/* Every level, precision and algorithm that takes the shape. */
+static void check_case(const conv_case *test, uint64_t seed)
+{
+    conv_buffers buffers;
+    conv_buffers_create(&buffers, test, seed);
+    for (size_t i = 0; i < LEVELS; i++) {
+        for (conv_precision precision = CONV_F32; precision <= CONV_INT16; precision++) {
+            for (conv_algorithm algorithm = CONV_DIRECT; algorithm < CONV_ALGORITHM_COUNT;
+                 algorithm++) {
+                conv_plan plan;
+                if (!machine_has(levels[i]) ||
+                    !conv_plan_create(&plan, &test->shape, levels[i], precision, algorithm, 2)) {
+                    continue;
+                }
+                char name[256];
+                describe(name, sizeof name, test, &plan);
+                run_case(&buffers, test, &plan, 2);
+                const double error = conv_buffers_error(&buffers, test);
+                if (!(error <= tolerances[precision][algorithm])) {
+                    fail_msg("%s: error %g, allowed %g", name, error,
+                             tolerances[precision][algorithm]);
+                }
+                if (test->statistics) {
+                    check_statistics(&buffers, test, &plan, name);
+                }
+                cases_run++;
+            }
+        }
+    }
+    conv_buffers_destroy(&buffers);
+}
+
+static conv_shape square_shape(size_t batch, size_t height, size_t width, size_t inputs,
+                               size_t outputs)
+{
+    return (conv_shape){
+        .batch = batch,
+        .input_height = height,
+        .input_width = width,
+        .input_channels = inputs,
+        .output_height = height,
+        .output_width = width,
+        .output_channels = outputs,
+        .kernel = 3,
+        .stride = 1,
+        .pad_top = 1,
+        .pad_left = 1,
+    };
+}
+
+/* The networks' kinds of layer. */
+static conv_shape shape_of_kind(unsigned kind, size_t batch, size_t height, size_t width,
+                                size_t inputs, size_t outputs)
+{
+    conv_shape shape = square_shape(batch, height, width, inputs, outputs);
+    switch (kind) {
+    case 0: /* 3x3 */
+        break;
+    case 1: /* the UNet's down-sampling */
+        shape.stride = 2;
+        shape.output_height = (height + 1) / 2;
+        shape.output_width = (width + 1) / 2;
+        break;
+    case 2: /* the VAE's: zeros on the right and below only */
+        shape.stride = 2;
+        shape.pad_top = shape.pad_left = 0;
+        shape.output_height = (height + 1) / 2;
+        shape.output_width = (width + 1) / 2;
+        break;
+    case 3: /* up-sampling */
+        shape.upsample = true;
+        shape.output_height = 2 * height;
+        shape.output_width = 2 * width;
+        break;
+    case 4: /* up-sampling to an odd size */
+        shape.upsample = true;
+        shape.output_height = 2 * height - 1;
+        shape.output_width = 2 * width - 1;
+        break;
+    case 5: /* 1x1 */
+        shape.kernel = 1;
+        shape.pad_top = shape.pad_left = 0;
+        break;
+    case 6: /* linear */
+        shape.kernel = 1;
+        shape.pad_top = shape.pad_left = 0;
+        shape.input_width = shape.output_width = height * width;
+        shape.input_height = shape.output_height = 1;
+        break;
+    default: /* linear, GEGLU */
+        shape = shape_of_kind(6, batch, height, width, inputs, outputs);
+        shape.geglu = true;
+        break;
+    }
+    return shape;
+}
+
+enum { KINDS = 8 };
+
+static void plain_shapes(void **state)
+{
+    (void)state;
+    static const size_t sizes[][5] = {
+        /* batch, height, width, inputs, outputs */
+        {1, 1, 1, 1, 1},   {1, 1, 1, 16, 16},   {1, 2, 3, 3, 5},    {1, 8, 8, 32, 32},
+        {2, 5, 7, 17, 33}, {3, 4, 4, 40, 24},   {1, 13, 11, 64, 3}, {1, 9, 33, 4, 48},
+        {1, 6, 6, 330, 8}, {1, 12, 12, 16, 64}, {1, 1, 37, 24, 20},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (unsigned kind = 0; kind < KINDS; kind++) {
+            const size_t *s = sizes[i];
+            const conv_case test = {
+                .shape = shape_of_kind(kind, s[0], s[1], s[2], s[3], s[4]),
+                .output_scale = 1.0f,
+                .at_end = i % 2 == 0,
+            };
+            check_case(&test, 1000 * i + kind);
+        }
+    }
+    assert_true(cases_run > 0);
+}
+
+static void everything_fused(void **state)
+{
+    (void)state;
+    test_random random = {7};
+    for (unsigned i = 0; i < 160; i++) {
+        const unsigned kind = i % KINDS;
+        const size_t batch = 1 + test_random_below(&random, 3);
+        const size_t height = 1 + test_random_below(&random, 20);
+        const size_t width = 1 + test_random_below(&random, 20);
+        const size_t inputs = 1 + test_random_below(&random, i % 5 == 0 ? 400 : 70);
+        const size_t outputs = 1 + test_random_below(&random, 70);
+        conv_case test = {.shape = shape_of_kind(kind, batch, height, width, inputs, outputs)};
+        test.normalise = test_random_below(&random, 2);
+        test.silu = test_random_below(&random, 2);
+        test.bias = test_random_below(&random, 2);
+        test.image_bias = !test.shape.geglu && test_random_below(&random, 2);
+        test.residual = test_random_below(&random, 2);
+        test.in_place = test_random_below(&random, 2);
+        test.statistics = test_random_below(&random, 2);
+        test.activation = test.shape.geglu ? CONV_LINEAR : test_random_below(&random, 4);
+        test.output_scale = test_random_below(&random, 2) ? 1.0f : 0.7f;
+        test.residual_scale = test_random_below(&random, 2) ? 1.0f : -1.3f;
+        test.extra_stride = test_random_below(&random, 2) * test_random_below(&random, 40);
+        test.at_end = test_random_below(&random, 2);
+        check_case(&test, i);
+    }
+}
+
+/* The bytes of the output and the statistics for one number of threads. */
+static float *output_with_threads(conv_buffers *buffers, const conv_case *test, cpu_level level,
+                                  conv_precision precision, conv_algorithm algorithm,
+                                  unsigned threads)
+{
+    conv_plan plan;
+    if (!conv_plan_create(&plan, &test->shape, level, precision, algorithm, threads)) {
+        return NULL;
+    }
+    run_case(buffers, test, &plan, threads);
+    return conv_buffers_output(buffers, test);
+}
+
+static void threads_change_nothing(void **state)
+{
+    (void)state;
+    static const unsigned threads[] = {2, 3, 7};
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        const conv_case test = {
+            .shape = shape_of_kind(kind, 2, 27, 31, 37, 70),
+            .normalise = true,
+            .bias = true,
+            .statistics = true,
+            .output_scale = 1.0f,
+        };
+        conv_buffers buffers;
+        conv_buffers_create(&buffers, &test, kind);
+        for (size_t i = 0; i < LEVELS; i++) {
+            for (unsigned variant = 0; variant < 3 * CONV_ALGORITHM_COUNT; variant++) {
+                const conv_precision precision = variant / CONV_ALGORITHM_COUNT;
+                const conv_algorithm algorithm = variant % CONV_ALGORITHM_COUNT;
+                float *one =
+                    !machine_has(levels[i])
+                        ? NULL
+                        : output_with_threads(&buffers, &test, levels[i], precision, algorithm, 1);
+                if (one == NULL) {
+                    continue;
+                }
+                const size_t bytes = buffers.statistics.count * sizeof(float);
+                float *statistics = malloc(bytes);
+                memcpy(statistics, buffers.statistics.values, bytes);
+                for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+                    float *many = output_with_threads(&buffers, &test, levels[i], precision,
+                                                      algorithm, threads[t]);
+                    assert_non_null(many);
+                    assert_memory_equal(one, many, buffers.outputs * sizeof(float));
+                    assert_int_equal(bytes, buffers.statistics.count * sizeof(float));
+                    assert_memory_equal(statistics, buffers.statistics.values, bytes);
+                    free(many);
+                }
+                free(statistics);
+                free(one);
+            }
+        }
+        conv_buffers_destroy(&buffers);
+    }
+}
+
+/* Image 2 of a batch of 3 has the bytes of a run of its own, statistics too. */
+static void batch_changes_nothing(void **state)
+{
+    (void)state;
+    static const size_t sizes[][2] = {{5, 6}, {19, 23}};
+    for (unsigned i = 0; i < 2 * KINDS; i++) {
+        const size_t *size = sizes[i / KINDS];
+        conv_case batch = {
+            .shape = shape_of_kind(i % KINDS, 3, size[0], size[1], 21, 40),
+            .statistics = true,
+            .output_scale = 1.0f,
+        };
+        conv_case single = batch;
+        single.shape.batch = 1;
+        conv_buffers all;
+        conv_buffers one;
+        conv_buffers_create(&all, &batch, i);
+        conv_buffers_create(&one, &single, i);
+        memcpy(one.weights.values, all.weights.values, all.weights.count * sizeof(float));
+        memcpy(one.input.values, all.input.values + 2 * one.input.count,
+               one.input.count * sizeof(float));
+        for (size_t level = 0; level < LEVELS; level++) {
+            for (unsigned variant = 0; variant < 3 * CONV_ALGORITHM_COUNT; variant++) {
+                const conv_precision precision = variant / CONV_ALGORITHM_COUNT;
+                const conv_algorithm algorithm = variant % CONV_ALGORITHM_COUNT;
+                float *batched =
+                    !machine_has(levels[level])
+                        ? NULL
+                        : output_with_threads(&all, &batch, levels[level], precision, algorithm, 2);
+                if (batched == NULL) {
+                    continue;
+                }
+                float *alone =
+                    output_with_threads(&one, &single, levels[level], precision, algorithm, 2);
+                assert_non_null(alone);
+                assert_memory_equal(batched + 2 * one.outputs, alone, one.outputs * sizeof(float));
+                assert_memory_equal(all.statistics.values + 2 * one.statistics.count,
+                                    one.statistics.values, one.statistics.count * sizeof(float));
+                free(batched);
+                free(alone);
+            }
+        }
+        conv_buffers_destroy(&all);
+        conv_buffers_destroy(&one);
+    }
+}
+
+static void refused_shapes(void **state)
+{
+    (void)state;
+    conv_plan plan;
+    const conv_shape good = square_shape(1, 8, 8, 4, 4);
+    assert_true(conv_plan_create(&plan, &good, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    conv_shape bad = good;
+    bad.kernel = 5;
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.stride = 3;
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.upsample = true; /* but the output is not twice as large */
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.geglu = true; /* of a 3x3 kernel */
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.input_channels = SIZE_MAX / 8;
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.output_width = bad.input_width = SIZE_MAX / 2;
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    bad = good;
+    bad.batch = 0;
+    assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
+    assert_false(conv_plan_create(&plan, &good, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 0));
+    const conv_shape strided = {1, 8, 8, 4, 4, 4, 4, 3, 2, 1, 1, false, false};
+    assert_false(conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_4, 1));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_shapes),           cmocka_unit_test(everything_fused),
+        cmocka_unit_test(threads_change_nothing), cmocka_unit_test(batch_changes_nothing),
+        cmocka_unit_test(refused_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
