@@ -39,7 +39,7 @@ typedef struct program_step {
     int node;              /* the (last) graph node it computes */
     unsigned input_count, output_count;
     int inputs[STEP_INPUTS], outputs[STEP_OUTPUTS]; /* value indices */
-    int in_place;          /* index into inputs whose memory outputs[0] may take over, or -1 */
+    int in_place; /* index into inputs whose memory outputs[0] may take over, or -1 */
     size_t scratch_bytes;
     double operations;        /* direct count, for progress and rates */
     double predicted_seconds; /* 0: no model */
@@ -72,7 +72,7 @@ typedef struct step_bindings {
     device_buffer *arena;
     const size_t *offsets; /* by value: bytes into the arena */
     size_t scratch_offset;
-    const float *scalars;  /* SCALAR_COUNT */
+    const float *scalars; /* SCALAR_COUNT */
 } step_bindings;
 
 /* ---- the table of functions ------------------------------------------------------------------ */
@@ -105,22 +105,24 @@ struct backend {
 };
 
 /* `level` is lowered to what the machine has. The pool must outlive the backend. */
-onestep_status backend_reference_create(backend **result, thread_pool *pool, onestep_error *error)
-    MUST_USE;
+onestep_status backend_reference_create(backend **result, thread_pool *pool,
+                                        onestep_error *error) MUST_USE;
 onestep_status backend_cpu_create(backend **result, thread_pool *pool, cpu_level level,
                                   onestep_error *error) MUST_USE;
 void backend_destroy(backend **b);
 
 /* Helpers for backends that build programs. */
 int program_value_add(program *p, value_kind kind, size_t bytes, tensor_id tensor,
-                      onestep_error *error);           /* index, or -1 */
+                      onestep_error *error);                      /* index, or -1 */
 program_step *program_step_add(program *p, onestep_error *error); /* zeroed, in_place -1; or NULL */
 void program_destroy(backend *b, program *p);
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
 /* Evaluates rows (first dimension) first..first+count-1 of a weight for given scalars into float
- * [count][rest]. Plain C, deterministic; `scratch` holds as many floats as `rest`. */
+ * [count][rest]. The bytes do not depend on how rows are split into calls. Terms whose coefficient
+ * is exactly 0 are skipped. Safe from several threads; best with 16 rows a call or more, since the
+ * low-rank `down` is converted once a call and 48 rows. Uses 40 KB of stack. */
 void weight_evaluate(const weight_expression *weight, const float *scalars, size_t first,
                      size_t count, float *result);
 
@@ -128,10 +130,14 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
  * format and the values of the scalars that the expression depends on. Entries not in use are
  * dropped, least recently used first, when their bytes exceed the limit; limit 0 keeps nothing
  * longer than its use (streaming), SIZE_MAX everything. */
-onestep_status weight_cache_create(weight_cache **cache, size_t limit, onestep_error *error) MUST_USE;
+onestep_status weight_cache_create(weight_cache **cache, size_t limit,
+                                   onestep_error *error) MUST_USE;
 void weight_cache_destroy(weight_cache **cache);
 void weight_cache_set_limit(weight_cache *cache, size_t limit);
-size_t weight_cache_bytes(weight_cache *cache);
+size_t weight_cache_bytes(weight_cache *cache); /* in use and kept */
+/* Whether the terms' pages go back to the system after packing (they count as resident memory).
+ * Only when every weight lies in a file mapping: see mapped_memory_release. */
+void weight_cache_release_sources(weight_cache *cache, bool release);
 
 /* Fills `bytes` of 64-byte aligned memory with a weight's packed form. */
 typedef onestep_status (*weight_packer)(void *context, const weight_expression *weight,

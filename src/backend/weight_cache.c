@@ -1,0 +1,332 @@
+/* Packed weights, shared by sessions: a hash map, reference counts and a list by last use.
+ *
+ * Packing runs outside the lock; who wants an entry that another thread is packing waits for it. An
+ * entry whose packing fails disappears, and each of those who waited tries for itself, so that each
+ * gets an error of its own. */
+#include "backend/backend.h"
+
+#include <pthread.h>
+#include <string.h>
+
+typedef struct entry entry;
+struct entry {
+    const weight_expression *weight;
+    uint64_t format;
+    float scalars[SCALAR_COUNT]; /* those it does not depend on are 0 */
+    void *block;  /* entry pointer in the first bytes, packed form from BLOCK_HEADER */
+    size_t bytes; /* of the block */
+    unsigned references;
+    bool ready;
+    entry *next;                      /* in its bucket */
+    entry *less_recent, *more_recent; /* of the entries that are not in use */
+};
+
+/* Keeps the packed form aligned. */
+#define BLOCK_HEADER 64
+
+struct weight_cache {
+    pthread_mutex_t mutex;
+    pthread_cond_t packed; /* some entry became ready or disappeared */
+    entry **buckets;
+    size_t bucket_count, entry_count;
+    size_t limit, bytes;
+    entry *least_recent, *most_recent; /* of the entries that are not in use */
+    bool release_sources;
+};
+
+onestep_status weight_cache_create(weight_cache **result, size_t limit, onestep_error *error)
+{
+    *result = NULL;
+    weight_cache *cache = memory_allocate(1, sizeof *cache, error);
+    if (!cache) {
+        return ONESTEP_ERROR_MEMORY;
+    }
+    cache->bucket_count = 256;
+    cache->buckets = memory_allocate(cache->bucket_count, sizeof(entry *), error);
+    if (!cache->buckets) {
+        goto fail;
+    }
+    if (pthread_mutex_init(&cache->mutex, NULL) != 0) {
+        error_set(error, ONESTEP_ERROR_MEMORY, "weight cache: no memory for a lock");
+        goto fail;
+    }
+    if (pthread_cond_init(&cache->packed, NULL) != 0) {
+        pthread_mutex_destroy(&cache->mutex);
+        error_set(error, ONESTEP_ERROR_MEMORY, "weight cache: no memory for a lock");
+        goto fail;
+    }
+    cache->limit = limit;
+    *result = cache;
+    return ONESTEP_OK;
+fail:
+    memory_free(cache->buckets);
+    memory_free(cache);
+    return ONESTEP_ERROR_MEMORY;
+}
+
+static void entry_free(entry *e)
+{
+    memory_free_aligned(e->block, e->bytes);
+    memory_free(e);
+}
+
+void weight_cache_destroy(weight_cache **result)
+{
+    weight_cache *cache = *result;
+    if (!cache) {
+        return;
+    }
+    for (size_t b = 0; b < cache->bucket_count; b++) {
+        while (cache->buckets[b]) {
+            entry *e = cache->buckets[b];
+            cache->buckets[b] = e->next;
+            entry_free(e);
+        }
+    }
+    pthread_cond_destroy(&cache->packed);
+    pthread_mutex_destroy(&cache->mutex);
+    memory_free(cache->buckets);
+    memory_free(cache);
+    *result = NULL;
+}
+
+/* ---- the map; the lock is held
+ * -------------------------------------------------------------------- */
+
+static size_t hash(const weight_expression *weight, uint64_t format,
+                   const float scalars[SCALAR_COUNT])
+{
+    uint64_t h = (uint64_t)(uintptr_t)weight ^ format * UINT64_C(0x9e3779b97f4a7c15);
+    for (int s = 0; s < SCALAR_COUNT; s++) {
+        uint32_t bits;
+        memcpy(&bits, &scalars[s], sizeof bits);
+        h = (h ^ bits) * UINT64_C(0xff51afd7ed558ccd);
+        h ^= h >> 32;
+    }
+    h *= UINT64_C(0xc4ceb9fe1a85ec53);
+    return (size_t)(h ^ h >> 29);
+}
+
+static entry **bucket_of(weight_cache *cache, const weight_expression *weight, uint64_t format,
+                         const float scalars[SCALAR_COUNT])
+{
+    return &cache->buckets[hash(weight, format, scalars) & (cache->bucket_count - 1)];
+}
+
+static entry *find(weight_cache *cache, const weight_expression *weight, uint64_t format,
+                   const float scalars[SCALAR_COUNT])
+{
+    entry *e = *bucket_of(cache, weight, format, scalars);
+    while (e && (e->weight != weight || e->format != format ||
+                 memcmp(e->scalars, scalars, sizeof e->scalars) != 0)) {
+        e = e->next;
+    }
+    return e;
+}
+
+/* Doubles the buckets when they fill up; without memory they just stay fuller. */
+static void grow(weight_cache *cache)
+{
+    if (cache->entry_count < cache->bucket_count) {
+        return;
+    }
+    entry **old = cache->buckets,
+          **larger = memory_allocate(cache->bucket_count * 2, sizeof(entry *), NULL);
+    if (!larger) {
+        return;
+    }
+    size_t old_count = cache->bucket_count;
+    cache->buckets = larger;
+    cache->bucket_count *= 2;
+    for (size_t b = 0; b < old_count; b++) {
+        while (old[b]) {
+            entry *e = old[b];
+            old[b] = e->next;
+            entry **bucket = bucket_of(cache, e->weight, e->format, e->scalars);
+            e->next = *bucket;
+            *bucket = e;
+        }
+    }
+    memory_free(old);
+}
+
+/* ---- the list of what is not in use; the lock is held
+ * ---------------------------------------------- */
+
+static void list_append(weight_cache *cache, entry *e)
+{
+    e->more_recent = NULL;
+    e->less_recent = cache->most_recent;
+    *(e->less_recent ? &e->less_recent->more_recent : &cache->least_recent) = e;
+    cache->most_recent = e;
+}
+
+static void list_remove(weight_cache *cache, entry *e)
+{
+    *(e->less_recent ? &e->less_recent->more_recent : &cache->least_recent) = e->more_recent;
+    *(e->more_recent ? &e->more_recent->less_recent : &cache->most_recent) = e->less_recent;
+}
+
+/* Takes an entry that is not in the list out of the map and frees it. */
+static void drop(weight_cache *cache, entry *e)
+{
+    entry **link = bucket_of(cache, e->weight, e->format, e->scalars);
+    while (*link != e) {
+        link = &(*link)->next;
+    }
+    *link = e->next;
+    cache->entry_count--;
+    cache->bytes -= e->bytes;
+    entry_free(e);
+}
+
+/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. */
+static void make_room(weight_cache *cache, size_t limit, size_t wanted)
+{
+    while (cache->least_recent && (wanted > limit || cache->bytes > limit - wanted)) {
+        entry *e = cache->least_recent;
+        list_remove(cache, e);
+        drop(cache, e);
+    }
+}
+
+/* ---- using entries
+ * ---------------------------------------------------------------------------------- */
+
+/* Adds an entry that is not ready, with its block. Gives everything unused back before it gives up.
+ * The lock is held. */
+static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t format,
+                  const float scalars[SCALAR_COUNT], size_t bytes, onestep_error *error)
+{
+    if (!size_add(bytes, BLOCK_HEADER, &bytes)) {
+        error_set(error, ONESTEP_ERROR_MEMORY, "weight %s: the packed size overflows",
+                  weight->name);
+        return NULL;
+    }
+    entry *e = memory_allocate(1, sizeof *e, error);
+    if (!e) {
+        return NULL;
+    }
+    make_room(cache, cache->limit, bytes);
+    e->block = memory_allocate_aligned(bytes, cache->least_recent ? NULL : error);
+    if (!e->block && cache->least_recent) {
+        make_room(cache, 0, bytes);
+        e->block = memory_allocate_aligned(bytes, error);
+    }
+    if (!e->block) {
+        memory_free(e);
+        return NULL;
+    }
+    memcpy(e->block, &e, sizeof e);
+    e->weight = weight;
+    e->format = format;
+    e->bytes = bytes;
+    e->references = 1;
+    memcpy(e->scalars, scalars, sizeof e->scalars);
+    grow(cache);
+    entry **bucket = bucket_of(cache, weight, format, scalars);
+    e->next = *bucket;
+    *bucket = e;
+    cache->entry_count++;
+    cache->bytes += bytes;
+    return e;
+}
+
+/* The weight's pages have been read into the packed form and need not stay in memory. */
+static void release_sources(const weight_expression *weight)
+{
+    for (unsigned t = 0; t < weight->term_count; t++) {
+        const named_tensor *parts[] = {weight->terms[t].full, weight->terms[t].down,
+                                       weight->terms[t].up};
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+            if (parts[i]) {
+                mapped_memory_release(parts[i]->data, parts[i]->bytes);
+            }
+        }
+    }
+}
+
+onestep_status weight_cache_acquire(weight_cache *cache, const weight_expression *weight,
+                                    uint64_t format, size_t bytes, const float *scalars,
+                                    weight_packer packer, void *context, const void **packed,
+                                    onestep_error *error)
+{
+    *packed = NULL;
+    float key[SCALAR_COUNT];
+    unsigned mask = weight_scalar_mask(weight);
+    for (unsigned s = 0; s < SCALAR_COUNT; s++) {
+        key[s] = mask >> s & 1 ? scalars[s] : 0.0f;
+    }
+    pthread_mutex_lock(&cache->mutex);
+    entry *e;
+    while ((e = find(cache, weight, format, key)) && !e->ready) {
+        pthread_cond_wait(&cache->packed, &cache->mutex);
+    }
+    if (e) {
+        if (e->references++ == 0) {
+            list_remove(cache, e);
+        }
+        pthread_mutex_unlock(&cache->mutex);
+        *packed = (uint8_t *)e->block + BLOCK_HEADER;
+        return ONESTEP_OK;
+    }
+    e = add(cache, weight, format, key, bytes, error);
+    bool release = cache->release_sources;
+    pthread_mutex_unlock(&cache->mutex);
+    if (!e) {
+        return ONESTEP_ERROR_MEMORY;
+    }
+    void *result = (uint8_t *)e->block + BLOCK_HEADER;
+    onestep_status status = packer(context, weight, scalars, result, error);
+    if (release) {
+        release_sources(weight);
+    }
+    pthread_mutex_lock(&cache->mutex);
+    if (status == ONESTEP_OK) {
+        e->ready = true;
+        *packed = result;
+    } else {
+        drop(cache, e);
+    }
+    pthread_cond_broadcast(&cache->packed);
+    pthread_mutex_unlock(&cache->mutex);
+    return status;
+}
+
+void weight_cache_release(weight_cache *cache, const void *packed)
+{
+    if (!packed) {
+        return;
+    }
+    entry *e;
+    memcpy(&e, (const uint8_t *)packed - BLOCK_HEADER, sizeof e);
+    pthread_mutex_lock(&cache->mutex);
+    if (--e->references == 0) {
+        list_append(cache, e);
+        make_room(cache, cache->limit, 0);
+    }
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+void weight_cache_set_limit(weight_cache *cache, size_t limit)
+{
+    pthread_mutex_lock(&cache->mutex);
+    cache->limit = limit;
+    make_room(cache, limit, 0);
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+void weight_cache_release_sources(weight_cache *cache, bool release)
+{
+    pthread_mutex_lock(&cache->mutex);
+    cache->release_sources = release;
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+size_t weight_cache_bytes(weight_cache *cache)
+{
+    pthread_mutex_lock(&cache->mutex);
+    size_t bytes = cache->bytes;
+    pthread_mutex_unlock(&cache->mutex);
+    return bytes;
+}
