@@ -144,6 +144,13 @@ onestep_status file_read(const char *path, size_t limit, uint8_t **bytes, size_t
  * temporary name in the same folder, flushed, then renamed. */
 onestep_status file_write_atomic(const char *path, const void *bytes, size_t size,
                                  onestep_error *error) MUST_USE;
+/* The same for content that lies in several pieces. */
+typedef struct file_part {
+    const void *bytes;
+    size_t size;
+} file_part;
+onestep_status file_write_parts(const char *path, const file_part *parts, size_t count,
+                                onestep_error *error) MUST_USE;
 
 /* Makes a folder and its missing parents; an existing folder is success. */
 onestep_status folder_create(const char *path, onestep_error *error) MUST_USE;

@@ -210,15 +210,25 @@ static bool write_fully(int descriptor, const uint8_t *bytes, size_t size)
     return true;
 }
 
+static bool write_parts(int descriptor, const file_part *parts, size_t count)
+{
+    for (size_t i = 0; i < count; ++i) {
+        if (!write_fully(descriptor, parts[i].bytes, parts[i].size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Devices and pipes (/dev/stdout, /dev/null) are written to: they cannot be replaced. */
-static onestep_status write_in_place(const char *path, const void *bytes, size_t size,
+static onestep_status write_in_place(const char *path, const file_part *parts, size_t count,
                                      onestep_error *error)
 {
     int descriptor = open_retrying(path, O_WRONLY | O_NOCTTY, 0);
     if (descriptor < 0) {
         return error_set(error, ONESTEP_ERROR_IO, "%s: cannot be opened for writing: %m", path);
     }
-    bool written = write_fully(descriptor, bytes, size);
+    bool written = write_parts(descriptor, parts, count);
     int reason = errno;
     written = close(descriptor) == 0 && written;
     errno = reason;
@@ -278,6 +288,12 @@ static void flush_folder(const char *path)
 onestep_status file_write_atomic(const char *path, const void *bytes, size_t size,
                                  onestep_error *error)
 {
+    return file_write_parts(path, &(file_part){bytes, size}, 1, error);
+}
+
+onestep_status file_write_parts(const char *path, const file_part *parts, size_t count,
+                                onestep_error *error)
+{
     struct stat old;
     bool replaces = stat(path, &old) == 0;
     if (replaces && S_ISDIR(old.st_mode)) {
@@ -285,7 +301,7 @@ onestep_status file_write_atomic(const char *path, const void *bytes, size_t siz
                          "%s: is a folder, so no file can be written there", path);
     }
     if (replaces && !S_ISREG(old.st_mode)) {
-        return write_in_place(path, bytes, size, error);
+        return write_in_place(path, parts, count, error);
     }
     onestep_status status = ONESTEP_OK;
     char *temporary = NULL;
@@ -315,7 +331,7 @@ onestep_status file_write_atomic(const char *path, const void *bytes, size_t siz
         /* The new file is as readable as the old one; a file system without modes may refuse. */
         (void)fchmod(descriptor, old.st_mode & 0777);
     }
-    if (!write_fully(descriptor, bytes, size)) {
+    if (!write_parts(descriptor, parts, count)) {
         status = error_set(error, ONESTEP_ERROR_IO, "%s: cannot be written: %m", path);
     } else if (fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) {
         status = error_set(error, ONESTEP_ERROR_IO, "%s: cannot be flushed: %m", path);

@@ -46,6 +46,17 @@ static unsigned edit_distance(const char *a, size_t a_length, const char *b, siz
     return row[b_length];
 }
 
+/* A name cut short is one step from the whole. */
+static bool begins_with(const char *name, const char *word, size_t length)
+{
+    for (size_t i = 0; i < length; ++i) {
+        if (fold(name[i]) != fold(word[i])) {
+            return false;
+        }
+    }
+    return length >= 3;
+}
+
 const char *nearest_name(const char *word, const char *const *candidates, size_t count)
 {
     size_t length = strnlen(word, LONGEST + 1);
@@ -60,6 +71,9 @@ const char *nearest_name(const char *word, const char *const *candidates, size_t
             continue;
         }
         unsigned distance = edit_distance(word, length, candidates[i], candidate_length);
+        if (length < candidate_length && begins_with(candidates[i], word, length)) {
+            distance = 1;
+        }
         /* A third of the longer name may differ. */
         size_t allowed = size_maximum(size_maximum(length, candidate_length) / 3, 1);
         if (distance <= allowed && distance < size_maximum(length, candidate_length) &&

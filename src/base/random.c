@@ -209,7 +209,7 @@ static void cuda_normal(random_state *state, float *values, size_t count)
         sine_cosine(angle, &sine, &cosine);
         values[i] = (float)(sqrt(-2 * logarithm(uniform)) * sine);
     }
-    state->draws += 1;
+    state->draws += count > 0; /* an empty draw launches nothing */
 }
 
 /* ---- the interface ------------------------------------------------------------------------ */
