@@ -205,7 +205,9 @@ void graph_print_dot(const graph *g, text_buffer *out);
 
 /* Adds the nodes that compute the gradients of sum(output * upstream) with respect to `wrt`
  * (inputs, activations or weights), and writes their tensors to `gradients` (TENSOR_NONE where
- * there is no path). An operation on the way whose rule is `none` is an error that names it. */
+ * there is no path). They have the shape of what they are the gradient of, except that of a bias,
+ * [1,1,1,c]. An operation on the way whose rule is `none` is an error that names it and leaves the
+ * graph as it was. */
 onestep_status graph_differentiate(graph *g, tensor_id output, tensor_id upstream,
                                    const tensor_id *wrt, size_t wrt_count, tensor_id *gradients,
                                    onestep_error *error) MUST_USE;
