@@ -80,6 +80,9 @@ static const float *reorder_weight(const reference_call *call, const reference_o
  * ---------------------------------------- */
 
 #define PIXELS 16
+/* Source channels at a time: with a strip of output channels, a piece of the weight that stays in
+ * the first-level cache for all pixels of a task. */
+#define DEPTH 64
 
 typedef struct product {
     const reference_call *call;
@@ -90,94 +93,73 @@ typedef struct product {
     size_t kernel_height, kernel_width;
     size_t stride, pad_top, pad_left;
     size_t pixels, strips;
+    /* The source pixel that a tap multiplies for an output pixel; false when it is outside. */
+    bool (*source_pixel)(const struct product *p, size_t pixel, size_t ky, size_t kx, size_t *from);
 } product;
 
-static void product_run(product *p, thread_pool_task task)
-{
-    const size_t *dims = p->call->dims;
-    p->pixels = dims[0] * dims[1] * dims[2];
-    p->strips = (dims[3] + REFERENCE_STRIP - 1) / REFERENCE_STRIP;
-    thread_pool_run(p->call->pool, (p->pixels + PIXELS - 1) / PIXELS * p->strips, task, p);
-}
-
-typedef struct region {
-    size_t first_pixel, end_pixel, channel, channels;
-} region;
-
-static region product_region(const product *p, size_t index)
-{
-    region r = {.first_pixel = index / p->strips * PIXELS,
-                .channel = index % p->strips * REFERENCE_STRIP};
-    r.end_pixel = size_minimum(r.first_pixel + PIXELS, p->pixels);
-    r.channels = size_minimum(REFERENCE_STRIP, p->call->dims[3] - r.channel);
-    return r;
-}
-
 /* Output pixel (n, y, x) sums source pixel (n, y * stride + ky - pad_top, ...) over the taps. */
+static bool source_forward(const product *p, size_t pixel, size_t ky, size_t kx, size_t *from)
+{
+    const size_t *dims = p->call->dims, *source = p->source_dims;
+    size_t x = pixel % dims[2], y = pixel / dims[2] % dims[1], n = pixel / dims[2] / dims[1];
+    /* A row above the picture wraps around to a huge number. */
+    size_t row = y * p->stride + ky - p->pad_top, column = x * p->stride + kx - p->pad_left;
+    *from = (n * source[1] + row) * source[2] + column;
+    return row < source[1] && column < source[2];
+}
+
+/* Pixel (n, y, x) of the gradient sums the upstream pixels that its value flowed into. */
+static bool source_back(const product *p, size_t pixel, size_t ky, size_t kx, size_t *from)
+{
+    const size_t *dims = p->call->dims, *source = p->source_dims;
+    size_t x = pixel % dims[2], y = pixel / dims[2] % dims[1], n = pixel / dims[2] / dims[1];
+    size_t above = y + p->pad_top - ky, left = x + p->pad_left - kx; /* wrap around as well */
+    size_t row = above / p->stride, column = left / p->stride;
+    *from = (n * source[1] + row) * source[2] + column;
+    return above % p->stride == 0 && left % p->stride == 0 && row < source[1] && column < source[2];
+}
+
 static void convolve(void *context, size_t index, unsigned worker)
 {
     (void)worker;
     const product *p = context;
-    const size_t *dims = p->call->dims, *source = p->source_dims;
-    region r = product_region(p, index);
-    for (size_t pixel = r.first_pixel; pixel < r.end_pixel; pixel++) {
-        size_t x = pixel % dims[2], y = pixel / dims[2] % dims[1], n = pixel / dims[2] / dims[1];
-        double sums[REFERENCE_STRIP];
-        for (size_t c = 0; c < r.channels; c++) {
-            sums[c] = p->bias ? p->bias[r.channel + c] : 0.0;
+    size_t depth = p->source_dims[3], width = p->call->dims[3];
+    size_t channel = index % p->strips * REFERENCE_STRIP, first = index / p->strips * PIXELS;
+    size_t channels = size_minimum(REFERENCE_STRIP, width - channel);
+    size_t pixels = size_minimum(PIXELS, p->pixels - first);
+    double sums[PIXELS][REFERENCE_STRIP];
+    for (size_t i = 0; i < pixels; i++) {
+        for (size_t c = 0; c < channels; c++) {
+            sums[i][c] = p->bias ? p->bias[channel + c] : 0.0;
         }
-        for (size_t ky = 0; ky < p->kernel_height; ky++) {
-            /* A row above the picture wraps around to a huge number. */
-            size_t source_y = y * p->stride + ky - p->pad_top;
-            for (size_t kx = 0; kx < p->kernel_width && source_y < source[1]; kx++) {
-                size_t source_x = x * p->stride + kx - p->pad_left;
-                if (source_x < source[2]) {
-                    size_t tap = ky * p->kernel_width + kx;
-                    reference_accumulate(
-                        sums, r.channels, p->weight + tap * source[3] * dims[3] + r.channel,
-                        dims[3],
-                        p->source + ((n * source[1] + source_y) * source[2] + source_x) * source[3],
-                        source[3]);
+    }
+    for (size_t tap = 0; tap < p->kernel_height * p->kernel_width; tap++) {
+        for (size_t d = 0; d < depth; d += DEPTH) {
+            const float *rows = p->weight + (tap * depth + d) * width + channel;
+            for (size_t i = 0; i < pixels; i++) {
+                size_t from;
+                if (p->source_pixel(p, first + i, tap / p->kernel_width, tap % p->kernel_width,
+                                    &from)) {
+                    reference_accumulate(sums[i], channels, rows, width,
+                                         p->source + from * depth + d,
+                                         size_minimum(DEPTH, depth - d));
                 }
             }
         }
-        float *to = p->call->output + pixel * dims[3] + r.channel;
-        for (size_t c = 0; c < r.channels; c++) {
-            to[c] = (float)sums[c];
+    }
+    for (size_t i = 0; i < pixels; i++) {
+        for (size_t c = 0; c < channels; c++) {
+            p->call->output[(first + i) * width + channel + c] = (float)sums[i][c];
         }
     }
 }
 
-/* Pixel (n, y, x) of the gradient sums the upstream pixels that its value flowed into. */
-static void convolve_back(void *context, size_t index, unsigned worker)
+static void product_run(product *p)
 {
-    (void)worker;
-    const product *p = context;
-    const size_t *dims = p->call->dims, *source = p->source_dims;
-    region r = product_region(p, index);
-    for (size_t pixel = r.first_pixel; pixel < r.end_pixel; pixel++) {
-        size_t x = pixel % dims[2], y = pixel / dims[2] % dims[1], n = pixel / dims[2] / dims[1];
-        double sums[REFERENCE_STRIP] = {0};
-        for (size_t ky = 0; ky < p->kernel_height; ky++) {
-            size_t above = y + p->pad_top - ky; /* wraps around when negative */
-            for (size_t kx = 0; kx < p->kernel_width; kx++) {
-                size_t left = x + p->pad_left - kx;
-                if (above % p->stride == 0 && above / p->stride < source[1] &&
-                    left % p->stride == 0 && left / p->stride < source[2]) {
-                    size_t source_pixel =
-                        (n * source[1] + above / p->stride) * source[2] + left / p->stride;
-                    size_t tap = ky * p->kernel_width + kx;
-                    reference_accumulate(sums, r.channels,
-                                         p->weight + tap * source[3] * dims[3] + r.channel, dims[3],
-                                         p->source + source_pixel * source[3], source[3]);
-                }
-            }
-        }
-        float *to = p->call->output + pixel * dims[3] + r.channel;
-        for (size_t c = 0; c < r.channels; c++) {
-            to[c] = (float)sums[c];
-        }
-    }
+    const size_t *dims = p->call->dims;
+    p->pixels = dims[0] * dims[1] * dims[2];
+    p->strips = (dims[3] + REFERENCE_STRIP - 1) / REFERENCE_STRIP;
+    thread_pool_run(p->call->pool, (p->pixels + PIXELS - 1) / PIXELS * p->strips, convolve, p);
 }
 
 void reference_conv2d(const reference_call *call)
@@ -193,7 +175,8 @@ void reference_conv2d(const reference_call *call)
                  .pad_top = call->attributes->pad_top,
                  .pad_left = call->attributes->pad_left};
     memcpy(p.source_dims, x->dims, sizeof p.source_dims);
-    product_run(&p, convolve);
+    p.source_pixel = source_forward;
+    product_run(&p);
 }
 
 void reference_linear(const reference_call *call)
@@ -216,7 +199,8 @@ void reference_conv2d_input_gradient(const reference_call *call)
                  .pad_top = call->attributes->pad_top,
                  .pad_left = call->attributes->pad_left};
     memcpy(p.source_dims, upstream->dims, sizeof p.source_dims);
-    product_run(&p, convolve_back);
+    p.source_pixel = source_back;
+    product_run(&p);
 }
 
 /* One output channel of a weight's gradient: sums over all pixels that upstream has. */
