@@ -85,7 +85,7 @@ static bool tiff_entry_number(const tiff_block *tiff, size_t entry, uint32_t *va
 {
     uint32_t type, count;
     if (!tiff_read16(tiff, entry + 2, &type) || !tiff_read32(tiff, entry + 4, &count) ||
-        count == 0) {
+        count != 1) {
         return false;
     }
     switch (type) {

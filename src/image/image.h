@@ -129,7 +129,9 @@ onestep_status image_save(const onestep_image *image, const char *path, int qual
 
 /* ---- resizing and edges --------------------------------------------------------------------- */
 
-/* Pillow's 8-bit Lanczos resize (Image.resize(size, LANCZOS) up to Pillow 12), bit for bit. */
+/* Pillow's 8-bit Lanczos resize, Image.resize(size, LANCZOS), bit for bit: the horizontal pass
+ * first, always. (Newer Pillows, 12.3 for one, shrink the height first where it is more than 100
+ * times the width, with other rounding.) */
 onestep_status image_resize(onestep_image *result, const onestep_image *image, uint32_t width,
                             uint32_t height, thread_pool *pool, onestep_error *error) MUST_USE;
 

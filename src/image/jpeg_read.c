@@ -219,6 +219,8 @@ static onestep_status read_picture(jpeg_reader *reader, onestep_image *image,
             convert_cmyk(rgb, row, width);
         }
     }
+    /* Suspends where the end marker is missing, which harms nobody; but finds damage behind. */
+    (void)jpeg_finish_decompress(decompress);
     return ONESTEP_OK;
 }
 

@@ -47,8 +47,9 @@ static bool riff_find(riff_chunk *chunk, const uint8_t *bytes, size_t size, cons
     return false;
 }
 
-/* Cuts off what lies behind the container; refuses a file that ends before it. */
-static onestep_status riff_size(size_t *size, const uint8_t *bytes, onestep_error *error)
+/* Cuts off what lies behind the container; refuses a file that ends before it, and chunks that do
+ * not fill it. */
+static onestep_status riff_check(size_t *size, const uint8_t *bytes, onestep_error *error)
 {
     size_t stated = (size_t)read_le32(bytes + 4) + 8;
     if (stated > *size) {
@@ -56,6 +57,14 @@ static onestep_status riff_size(size_t *size, const uint8_t *bytes, onestep_erro
                          "WebP: image file is truncated (%zu of %zu bytes)", *size, stated);
     }
     *size = size_maximum(stated, RIFF_HEADER_SIZE);
+    riff_chunk chunk;
+    size_t offset = RIFF_HEADER_SIZE;
+    while (riff_next(&chunk, bytes, *size, &offset)) {
+    }
+    if (offset != *size) {
+        return error_set(error, ONESTEP_ERROR_FORMAT,
+                         "damaged WebP: the chunk at byte %zu does not fit into the file", offset);
+    }
     return ONESTEP_OK;
 }
 
@@ -135,7 +144,7 @@ static onestep_status decode_into(const onestep_image *image, const first_frame 
 onestep_status webp_decode(onestep_image *image, const uint8_t *bytes, size_t size,
                            const image_limits *limits, unsigned *orientation, onestep_error *error)
 {
-    onestep_status status = riff_size(&size, bytes, error);
+    onestep_status status = riff_check(&size, bytes, error);
     if (status != ONESTEP_OK) {
         return status;
     }
