@@ -1,0 +1,561 @@
+/* Every operation and every fusion of the cpu backend against the reference backend. */
+#include "cpu_scenarios.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void output(scenario *s, tensor_id y)
+{
+    graph_output_add(s->g, "y", y);
+}
+
+/* A picture of random size: often small or odd. */
+static tensor_id picture(scenario *s, size_t channels)
+{
+    const size_t height = SCENARIO_PICK(s, 1, 2, 3, 5, 8, 17, 33);
+    const size_t width = SCENARIO_PICK(s, 1, 2, 3, 7, 16, 19, 40);
+    return scenario_input(s, height, width, channels, 0, 1);
+}
+
+static size_t some_channels(scenario *s)
+{
+    return SCENARIO_PICK(s, 1, 3, 4, 7, 8, 12, 16, 20, 31, 32, 64, 72);
+}
+
+/* ---- one operation at a time
+ * ---------------------------------------------------------------------- */
+
+static void build_activation(scenario *s, operation op, float deviation)
+{
+    const tensor_id x = picture(s, 2 * some_channels(s));
+    const tensor_id wide = graph_scale(s->g, x, coefficient_constant(deviation), 0);
+    output(s, graph_activation(s->g, op, wide));
+}
+
+static void build_silu(scenario *s)
+{
+    build_activation(s, OPERATION_SILU, 6);
+}
+
+static void build_gelu(scenario *s)
+{
+    build_activation(s, OPERATION_GELU, 3);
+}
+
+/* Where half of the GELUs of a sensitive model are. */
+static void build_gelu_tail(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 5, 9, some_channels(s), -2.4f, 0.1f);
+    output(s, graph_activation(s->g, OPERATION_GELU, x));
+}
+
+static void build_quick_gelu(scenario *s)
+{
+    build_activation(s, OPERATION_QUICK_GELU, 4);
+}
+
+static void build_exp(scenario *s)
+{
+    build_activation(s, OPERATION_EXP, 8);
+}
+
+static void build_geglu(scenario *s)
+{
+    build_activation(s, OPERATION_GEGLU, 2);
+}
+
+static void build_clamp(scenario *s)
+{
+    output(s, graph_clamp(s->g, picture(s, some_channels(s)), -0.3f, 0.8f));
+}
+
+static void build_scale(scenario *s)
+{
+    const coefficient slope = {.constant = 0.5f, .slope = 3, .scalar = SCALAR_GAMMA};
+    output(s, graph_scale(s->g, picture(s, some_channels(s)), slope, -0.25f));
+}
+
+static void build_combine(scenario *s)
+{
+    const size_t channels = some_channels(s);
+    const tensor_id a = scenario_input(s, 9, 5, channels, 0, 1);
+    const tensor_id b = scenario_input(s, 9, 5, channels, 0, 1);
+    const coefficient fading = {.constant = 1, .slope = -1, .scalar = SCALAR_GAMMA};
+    output(s, graph_combine(s->g, a, fading, b, coefficient_constant(0.7f)));
+}
+
+static void build_broadcast(scenario *s)
+{
+    const size_t channels = some_channels(s);
+    const tensor_id a = picture(s, channels);
+    const tensor_id each = scenario_input(s, 1, 1, channels, 0, 1);
+    const tensor_id all = scenario_shared_input(s, 1, 1, channels);
+    const coefficient gamma = {.slope = 2, .scalar = SCALAR_GAMMA};
+    const tensor_id first = graph_combine(s->g, a, coefficient_constant(0.5f), each, gamma);
+    output(s, graph_sum_of(s->g, first, all));
+}
+
+static void build_multiply(scenario *s)
+{
+    const size_t channels = some_channels(s);
+    const tensor_id a = scenario_input(s, 4, 7, channels, 0, 1);
+    output(s, graph_multiply(s->g, a, scenario_input(s, 4, 7, channels, 0, 1)));
+}
+
+static void build_concat_slice(scenario *s)
+{
+    const size_t left = some_channels(s), right = some_channels(s);
+    const tensor_id a = scenario_input(s, 6, 5, left, 0, 1);
+    const tensor_id both = graph_concat(s->g, a, scenario_input(s, 6, 5, right, 0, 1));
+    const size_t first = scenario_random(s, left + right);
+    output(s, graph_slice(s->g, both, first, 1 + scenario_random(s, left + right - first)));
+}
+
+static void build_upsample(scenario *s)
+{
+    const tensor_id x = picture(s, some_channels(s));
+    const size_t *dims = graph_dims(s->g, x);
+    output(s, graph_upsample(s->g, x, 2 * dims[1] - scenario_random(s, 2),
+                             2 * dims[2] - scenario_random(s, 2)));
+}
+
+static void build_constant(scenario *s)
+{
+    float values[12];
+    fill_random(values, 12, s->seed, 1);
+    const tensor_id constant = graph_constant(s->g, values, (size_t[4]){1, 1, 1, 12});
+    const tensor_id time = scenario_linear(s, constant, 20, true);
+    const tensor_id x = scenario_input(s, 3, 5, 20, 0, 1);
+    const tensor_id shifted = graph_sum_of(s->g, x, time);
+    output(s, graph_sum_of(s->g, scenario_conv(s, shifted, 12, 3, true), constant));
+}
+
+static void build_embedding(scenario *s)
+{
+    const size_t tokens = SCENARIO_PICK(s, 1, 5, 77), width = SCENARIO_PICK(s, 8, 20, 64);
+    const tensor_id ids = scenario_ids(s, tokens, 100);
+    const tensor_id table = scenario_weight(s, 100, width, 1, 1);
+    const tensor_id positions = scenario_weight(s, 80, width, 1, 1);
+    output(s, graph_embedding(s->g, ids, table, positions));
+}
+
+/* ---- normalisation
+ * -------------------------------------------------------------------------------- */
+
+static void build_group_norm(scenario *s)
+{
+    const size_t groups = SCENARIO_PICK(s, 1, 2, 4), channels = groups * SCENARIO_PICK(s, 1, 3, 8);
+    const tensor_id x = scenario_input(s, SCENARIO_PICK(s, 1, 5, 23), SCENARIO_PICK(s, 2, 19, 30),
+                                       channels, 0.5f, 1);
+    output(s, scenario_group_norm(s, x, groups));
+}
+
+static void build_group_norm_small(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 9, 7, 24, 0.002f, 1e-3f);
+    output(s, graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, x, 4)));
+}
+
+static void build_layer_norm(scenario *s)
+{
+    const size_t channels = SCENARIO_PICK(s, 2, 7, 8, 33, 64, 320);
+    const tensor_id x = scenario_input(s, 1, SCENARIO_PICK(s, 1, 5, 77), channels, 0.5f, 1);
+    const tensor_id gamma = scenario_gain(s, channels), beta = scenario_bias(s, channels);
+    output(s, graph_layer_norm(s->g, x, gamma, beta, 1e-5f));
+}
+
+/* ---- attention
+ * ------------------------------------------------------------------------------------ */
+
+static void build_attention(scenario *s)
+{
+    const size_t heads = SCENARIO_PICK(s, 1, 2, 3), width = SCENARIO_PICK(s, 4, 8, 20, 40, 64);
+    const size_t queries = SCENARIO_PICK(s, 1, 7, 64, 100, 201);
+    const size_t keys = SCENARIO_PICK(s, 1, 5, 16, 77, 260, 300);
+    const tensor_id q = scenario_input(s, 1, queries, heads * width, 0, 1);
+    const tensor_id k = scenario_input(s, 1, keys, heads * width, 0, 1);
+    const tensor_id v = scenario_input(s, 1, keys, heads * width, 0, 1);
+    output(s, graph_attention(s->g, q, k, v, (unsigned)heads, 2 / sqrtf((float)width), false));
+}
+
+/* Keys of one text for all pictures. */
+static void build_attention_shared(scenario *s)
+{
+    const tensor_id q = scenario_input(s, 5, 6, 48, 0, 1);
+    const tensor_id k = scenario_shared_input(s, 1, 77, 48);
+    const tensor_id v = scenario_shared_input(s, 1, 77, 48);
+    output(s, graph_attention(s->g, q, k, v, 3, 0.4f, false));
+}
+
+/* Queries, keys and values are one tensor, which must not be overwritten too early. */
+static void build_attention_self(scenario *s)
+{
+    const tensor_id x = graph_activation(s->g, OPERATION_SILU, scenario_input(s, 9, 9, 36, 0, 1));
+    output(s, graph_attention(s->g, x, x, x, 2, 0.5f, false));
+}
+
+static void build_attention_causal(scenario *s)
+{
+    const size_t tokens = SCENARIO_PICK(s, 1, 2, 77, 150, 530), width = SCENARIO_PICK(s, 8, 16, 24);
+    const tensor_id q = scenario_input(s, 1, tokens, 2 * width, 0, 1);
+    const tensor_id k = scenario_input(s, 1, tokens, 2 * width, 0, 1);
+    const tensor_id v = scenario_input(s, 1, tokens, 2 * width, 0, 1);
+    output(s, graph_attention(s->g, q, k, v, 2, 0.5f, true));
+}
+
+/* One head as wide as the VAE's, with logits that make nearly all weights zero. */
+static void build_attention_wide(scenario *s)
+{
+    const tensor_id q = scenario_input(s, 11, 13, 200, 0, 3);
+    const tensor_id k = scenario_input(s, 11, 13, 200, 0, 3);
+    const tensor_id v = scenario_input(s, 11, 13, 200, 0, 1);
+    output(s, graph_attention(s->g, q, k, v, 1, 0.3f, false));
+}
+
+/* ---- products and what is fused into them
+ * ----------------------------------------------------------- */
+
+static void build_conv(scenario *s)
+{
+    const unsigned kernel = (unsigned)SCENARIO_PICK(s, 1, 3),
+                   stride = (unsigned)SCENARIO_PICK(s, 1, 2);
+    const size_t input = some_channels(s), channels = some_channels(s);
+    const tensor_id x =
+        scenario_input(s, SCENARIO_PICK(s, 3, 8, 21), SCENARIO_PICK(s, 3, 13, 40), input, 0, 1);
+    const tensor_id weight = scenario_low_rank_weight(s, channels, input, kernel, kernel);
+    const tensor_id bias = scenario_bias(s, channels);
+    const bool lopsided = kernel == 3 && stride == 2;
+    const padding pad = lopsided      ? (padding){.bottom = 1, .right = 1}
+                        : kernel == 3 ? (padding){1, 1, 1, 1}
+                                      : (padding){0};
+    output(s, graph_conv2d(s->g, x, weight, bias, stride, pad));
+}
+
+static void build_linear_gelu(scenario *s)
+{
+    const operation ops[] = {OPERATION_SILU, OPERATION_GELU, OPERATION_QUICK_GELU};
+    const tensor_id x = scenario_input(s, 1, SCENARIO_PICK(s, 1, 77, 201), some_channels(s), 0, 1);
+    const tensor_id h = scenario_linear(s, x, some_channels(s), true);
+    output(s, graph_activation(s->g, ops[scenario_random(s, 3)], h));
+}
+
+static void build_linear_geglu(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 1, SCENARIO_PICK(s, 1, 64, 99), some_channels(s), 0, 1);
+    const tensor_id h = scenario_linear(s, x, 2 * some_channels(s), scenario_random(s, 2));
+    output(s, graph_activation(s->g, OPERATION_GEGLU, h));
+}
+
+/* conv + vector + SiLU, then the residual with a coefficient bound at run. */
+static void build_conv_everything(scenario *s)
+{
+    const size_t channels = some_channels(s);
+    const tensor_id x = scenario_input(s, 9, 14, some_channels(s), 0, 1);
+    const tensor_id residual = scenario_input(s, 9, 14, channels, 0, 1);
+    const tensor_id vector = scenario_random(s, 2) ? scenario_input(s, 1, 1, channels, 0, 1)
+                                                   : scenario_shared_input(s, 1, 1, channels);
+    const coefficient gamma = {.slope = 1, .scalar = SCALAR_GAMMA};
+    const coefficient rest = {.constant = 1, .slope = -1, .scalar = SCALAR_GAMMA};
+    tensor_id h = scenario_conv(s, x, channels, 3, true);
+    h = graph_sum_of(s->g, h, vector);
+    h = graph_activation(s->g, OPERATION_SILU, h);
+    h = scenario_random(s, 2) ? graph_combine(s->g, residual, rest, h, gamma)
+                              : graph_combine(s->g, h, gamma, residual, rest);
+    output(s, h);
+}
+
+/* x + gamma * skip(act), as before the decoder's blocks. */
+static void build_skip(scenario *s)
+{
+    const coefficient gamma = {.slope = 1, .scalar = SCALAR_GAMMA};
+    const tensor_id x = scenario_conv(s, scenario_input(s, 7, 9, 8, 0, 1), 24, 3, true);
+    const tensor_id skip = scenario_conv(s, scenario_input(s, 7, 9, 12, 0, 1), 24, 1, false);
+    const tensor_id sum = graph_combine(s->g, x, coefficient_constant(1), skip, gamma);
+    output(s, scenario_conv(s, sum, 6, 3, true));
+}
+
+/* The residual is the convolution's own input. */
+static void build_own_residual(scenario *s)
+{
+    const tensor_id x = graph_activation(s->g, OPERATION_SILU, scenario_input(s, 12, 9, 20, 0, 1));
+    output(s, graph_sum_of(s->g, x, scenario_conv(s, x, 20, 3, true)));
+}
+
+/* Two of one: the tensor has two readers and stays. */
+static void build_doubled(scenario *s)
+{
+    const tensor_id h = scenario_conv(s, scenario_input(s, 6, 6, 5, 0, 1), 9, 3, true);
+    const tensor_id sum = graph_sum_of(s->g, h, h);
+    output(s, graph_multiply(s->g, sum, graph_activation(s->g, OPERATION_SILU, sum)));
+}
+
+/* ---- normalisation before products
+ * ------------------------------------------------------------------- */
+
+/* conv, then norm and SiLU read by a second one: statistics from the first. */
+static void build_norm_conv(scenario *s)
+{
+    const size_t channels = 4 * SCENARIO_PICK(s, 1, 3, 5, 16);
+    const tensor_id x = scenario_input(s, SCENARIO_PICK(s, 2, 13, 31), SCENARIO_PICK(s, 3, 20, 41),
+                                       some_channels(s), 0, 1);
+    tensor_id h = scenario_conv(s, x, channels, 3, true);
+    h = scenario_group_norm(s, h, 4);
+    h = graph_activation(s->g, OPERATION_SILU, h);
+    output(s, scenario_conv(s, h, some_channels(s), 3, true));
+}
+
+/* Without SiLU before a linear layer, from an input: statistics by a pass. */
+static void build_norm_linear(scenario *s)
+{
+    const tensor_id x = scenario_input(s, SCENARIO_PICK(s, 2, 13), 21, 24, 1, 0.5f);
+    const tensor_id h = scenario_group_norm(s, x, 8);
+    output(s, scenario_linear(s, h, some_channels(s), true));
+}
+
+/* Queries, keys and values read one normalised tensor. */
+static void build_norm_three(scenario *s)
+{
+    const tensor_id x = scenario_conv(s, scenario_input(s, 7, 11, 6, 0, 1), 32, 3, true);
+    const tensor_id h = scenario_group_norm(s, x, 4);
+    const tensor_id q = scenario_linear(s, h, 32, true), k = scenario_linear(s, h, 32, true),
+                    v = scenario_linear(s, h, 32, true);
+    const tensor_id mixed = graph_attention(s->g, q, k, v, 1, 0.2f, false);
+    output(s, graph_sum_of(s->g, x, scenario_linear(s, mixed, 32, true)));
+}
+
+/* Statistics of a concatenation come from the two convolutions, groups across the seam. */
+static void build_norm_concat(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 10, 14, 6, 0, 1);
+    const tensor_id a = scenario_conv(s, x, 20, 3, true), b = scenario_conv(s, x, 10, 1, true);
+    tensor_id h = graph_concat(s->g, a, b);
+    h = graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, h, 3));
+    output(s, scenario_conv(s, h, 8, 3, true));
+}
+
+/* One part is no convolution's result: a pass. */
+static void build_norm_concat_input(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 10, 14, 6, 0, 1);
+    tensor_id h = graph_concat(s->g, scenario_conv(s, x, 12, 3, true), x);
+    h = graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, h, 6));
+    output(s, scenario_conv(s, h, 8, 3, true));
+}
+
+/* Watched tensors exist, whatever could be fused. */
+static void build_observed(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 8, 9, 6, 0, 1);
+    const tensor_id a = scenario_conv(s, x, 12, 3, true);
+    const tensor_id norm = scenario_group_norm(s, a, 3);
+    const tensor_id h = graph_activation(s->g, OPERATION_SILU, norm);
+    const tensor_id b = scenario_conv(s, h, 12, 3, true);
+    output(s, graph_sum_of(s->g, a, b));
+    graph_output_add(s->g, "a", a);
+    graph_output_add(s->g, "norm", norm);
+    graph_output_add(s->g, "b", b);
+}
+
+/* The same graph, watching what the one above makes on the way. */
+static void build_observed_norm(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 8, 9, 6, 0, 1);
+    const tensor_id norm = scenario_group_norm(s, scenario_conv(s, x, 12, 3, true), 3);
+    const tensor_id h = graph_activation(s->g, OPERATION_SILU, norm);
+    output(s, norm);
+    graph_output_add(s->g, "next", scenario_conv(s, h, 12, 3, true));
+}
+
+/* ---- upsampling before convolutions
+ * -------------------------------------------------------------------- */
+
+static void build_upsample_conv(scenario *s)
+{
+    const tensor_id x = scenario_input(s, SCENARIO_PICK(s, 1, 2, 9), SCENARIO_PICK(s, 2, 3, 15),
+                                       some_channels(s), 0, 1);
+    const size_t *dims = graph_dims(s->g, x);
+    const tensor_id up = graph_upsample(s->g, x, 2 * dims[1] - scenario_random(s, 2),
+                                        2 * dims[2] - scenario_random(s, 2));
+    output(s, scenario_conv(s, up, some_channels(s), 3, true));
+}
+
+/* One reader is no 3x3 convolution: the upsampled tensor is made. */
+static void build_upsample_both(scenario *s)
+{
+    const tensor_id up = graph_upsample(s->g, scenario_input(s, 4, 5, 8, 0, 1), 8, 9);
+    output(s, graph_sum_of(s->g, scenario_conv(s, up, 8, 3, true), up));
+}
+
+/* ---- whole blocks
+ * -------------------------------------------------------------------------------------- */
+
+static tensor_id resnet(scenario *s, tensor_id x, size_t channels, tensor_id time)
+{
+    tensor_id h = graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, x, 4));
+    h = scenario_conv(s, h, channels, 3, true);
+    if (time != TENSOR_NONE) {
+        const tensor_id shift = graph_activation(s->g, OPERATION_SILU, time);
+        h = graph_sum_of(s->g, h, scenario_linear(s, shift, channels, true));
+    }
+    h = graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, h, 4));
+    h = scenario_conv(s, h, channels, 3, true);
+    if (graph_dims(s->g, x)[3] != channels) {
+        x = scenario_conv(s, x, channels, 1, true);
+    }
+    return graph_sum_of(s->g, x, h);
+}
+
+static void build_resnets(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 10, 12, 4, 0, 1);
+    const tensor_id time = scenario_shared_input(s, 1, 1, 24);
+    const tensor_id first = scenario_conv(s, x, 16, 3, true);
+    tensor_id h = resnet(s, first, 16, time);
+    h = resnet(s, graph_concat(s->g, h, first), 24, time);
+    h = graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, h, 4));
+    output(s, scenario_conv(s, h, 3, 3, true));
+}
+
+static tensor_id attend(scenario *s, tensor_id x, tensor_id context)
+{
+    const size_t width = graph_dims(s->g, x)[3];
+    const tensor_id q = scenario_linear(s, x, width, false);
+    const tensor_id k = scenario_linear(s, context, width, false);
+    const tensor_id v = scenario_linear(s, context, width, false);
+    return scenario_linear(s, graph_attention(s->g, q, k, v, 2, 0.3f, false), width, true);
+}
+
+static tensor_id layer_norm(scenario *s, tensor_id x)
+{
+    const size_t channels = graph_dims(s->g, x)[3];
+    const tensor_id gamma = scenario_gain(s, channels), beta = scenario_bias(s, channels);
+    return graph_layer_norm(s->g, x, gamma, beta, 1e-5f);
+}
+
+static void build_transformer(scenario *s)
+{
+    const tensor_id input = scenario_input(s, 7, 9, 32, 0, 1);
+    const tensor_id text = scenario_shared_input(s, 1, 11, 20);
+    tensor_id x = scenario_linear(s, scenario_group_norm(s, input, 4), 32, true);
+    const tensor_id norm = layer_norm(s, x);
+    x = graph_sum_of(s->g, x, attend(s, norm, norm));
+    x = graph_sum_of(s->g, x, attend(s, layer_norm(s, x), text));
+    tensor_id h = scenario_linear(s, layer_norm(s, x), 256, true);
+    h = scenario_linear(s, graph_activation(s->g, OPERATION_GEGLU, h), 32, true);
+    x = scenario_linear(s, graph_sum_of(s->g, x, h), 32, true);
+    output(s, graph_sum_of(s->g, x, input));
+}
+
+/* ---- tests
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Relative error allowed: float32 through one operation, or a few. */
+#define CLOSE 1e-5
+#define EXACT 0.0
+
+typedef struct scenario_entry {
+    const char *name;
+    scenario_builder build;
+    unsigned seeds;
+    double tolerance;
+} scenario_entry;
+
+static const scenario_entry scenarios[] = {
+    {"silu", build_silu, 12, 1e-6},
+    {"gelu", build_gelu, 12, 1e-6},
+    {"gelu tail", build_gelu_tail, 4, 2e-6},
+    {"quick_gelu", build_quick_gelu, 12, 1e-6},
+    {"exp", build_exp, 12, 2e-6},
+    {"geglu", build_geglu, 12, 1e-6},
+    {"clamp", build_clamp, 6, EXACT},
+    {"scale", build_scale, 6, 1e-6},
+    {"combine", build_combine, 6, 1e-6},
+    {"broadcast", build_broadcast, 12, 1e-6},
+    {"multiply", build_multiply, 6, EXACT},
+    {"concat, slice", build_concat_slice, 12, EXACT},
+    {"upsample", build_upsample, 12, EXACT},
+    {"constant", build_constant, 2, CLOSE},
+    {"embedding", build_embedding, 6, 1e-6},
+    {"group_norm", build_group_norm, 12, CLOSE},
+    {"group_norm of small numbers", build_group_norm_small, 2, CLOSE},
+    {"layer_norm", build_layer_norm, 12, CLOSE},
+    {"attention", build_attention, 24, CLOSE},
+    {"attention, shared keys", build_attention_shared, 2, CLOSE},
+    {"attention on itself", build_attention_self, 2, CLOSE},
+    {"attention, causal", build_attention_causal, 10, CLOSE},
+    {"attention, wide", build_attention_wide, 2, CLOSE},
+    {"conv", build_conv, 16, CLOSE},
+    {"linear, activation", build_linear_gelu, 12, CLOSE},
+    {"linear, geglu", build_linear_geglu, 12, CLOSE},
+    {"conv with everything", build_conv_everything, 10, CLOSE},
+    {"skip", build_skip, 2, CLOSE},
+    {"own residual", build_own_residual, 2, CLOSE},
+    {"doubled", build_doubled, 2, CLOSE},
+    {"norm, conv", build_norm_conv, 12, CLOSE},
+    {"norm, linear", build_norm_linear, 6, CLOSE},
+    {"norm, three readers", build_norm_three, 2, CLOSE},
+    {"norm of a concatenation", build_norm_concat, 2, CLOSE},
+    {"norm of a concatenation with an input", build_norm_concat_input, 2, CLOSE},
+    {"observed", build_observed, 2, CLOSE},
+    {"observed norm", build_observed_norm, 2, CLOSE},
+    {"upsample, conv", build_upsample_conv, 12, CLOSE},
+    {"upsample, conv and another", build_upsample_both, 2, CLOSE},
+    {"resnets", build_resnets, 2, CLOSE},
+    {"transformer", build_transformer, 2, CLOSE},
+};
+
+static void test_scenarios(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        for (unsigned seed = 1; seed <= scenarios[i].seeds; seed++) {
+            scenario_check(scenarios[i].build, scenarios[i].name, seed, scenarios[i].tolerance);
+        }
+    }
+}
+
+static void expect_steps(scenario_builder build, const char *expected)
+{
+    char *steps = scenario_steps(build, 1);
+    assert_string_equal(steps, expected);
+    memory_free(steps);
+}
+
+/* What is fused, is. */
+static void test_fusions(void **state)
+{
+    (void)state;
+    expect_steps(build_linear_gelu, "direct f32");
+    expect_steps(build_linear_geglu, "direct f32");
+    expect_steps(build_conv_everything, "direct f32");
+    expect_steps(build_skip, "direct f32, direct f32, direct f32");
+    expect_steps(build_own_residual, "silu, direct f32");
+    expect_steps(build_doubled, "direct f32, combine, silu, multiply");
+    expect_steps(build_norm_conv, "direct f32, group_norm statistics, direct f32");
+    expect_steps(build_norm_linear, "group_norm statistics, direct f32");
+    expect_steps(build_norm_three,
+                 "direct f32, group_norm statistics, group_norm apply, direct f32, direct f32, "
+                 "direct f32, attention f32, direct f32");
+    expect_steps(build_norm_concat,
+                 "direct f32, direct f32, concat, group_norm statistics, direct f32");
+    expect_steps(build_group_norm_small, "group_norm statistics, group_norm apply silu");
+    expect_steps(build_observed, "direct f32, group_norm statistics, group_norm apply, silu, "
+                                 "direct f32, combine");
+    expect_steps(build_upsample_conv, "direct f32");
+    expect_steps(build_upsample_both, "upsample, direct f32");
+    expect_steps(build_transformer,
+                 "group_norm statistics, direct f32, layer_norm, direct f32, direct f32, "
+                 "direct f32, attention f32, direct f32, layer_norm, direct f32, direct f32, "
+                 "direct f32, attention f32, direct f32, layer_norm, direct f32, direct f32, "
+                 "direct f32");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scenarios),
+        cmocka_unit_test(test_fusions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
