@@ -165,12 +165,13 @@ pickle_value *pickle_new_integer(pickle_tree *tree, int64_t value);
 pickle_value *pickle_new_float(pickle_tree *tree, double value);
 pickle_value *pickle_new_string(pickle_tree *tree, const char *value);
 pickle_value *pickle_new_tensor(pickle_tree *tree, const named_tensor *tensor);
-/* Empty LIST, TUPLE, DICT or SET. */
+/* Empty LIST, TUPLE, DICT or SET. What is put into them may come from another tree or an opened
+ * file that lives until the tree is written. */
 pickle_value *pickle_new_container(pickle_tree *tree, pickle_kind kind);
 pickle_value *pickle_new_ordered_dict(pickle_tree *tree);
-void pickle_append(pickle_tree *tree, pickle_value *container, pickle_value *item);
+void pickle_append(pickle_tree *tree, pickle_value *container, const pickle_value *item);
 /* The key must be new in the dict. */
-void pickle_put(pickle_tree *tree, pickle_value *dict, const char *key, pickle_value *value);
+void pickle_put(pickle_tree *tree, pickle_value *dict, const char *key, const pickle_value *value);
 
 /* Writes what torch.save(root, path) writes (zip, protocol 2, 64-byte aligned storages, CRCs);
  * torch.load(path, weights_only=True) reads it. Tensors with the same data pointer, type and size
