@@ -142,6 +142,12 @@ static onestep_status open_tokenizer(onestep_base *base, onestep_error *error)
                          "%s: the tokenizer gives %zu tokens, the text encoder takes %zu",
                          base->folder, tokenizer_length(base->tokenizer), base->clip.positions);
     }
+    if ((size_t)tokenizer_largest_id(base->tokenizer) >= base->clip.vocabulary) {
+        return error_set(error, ONESTEP_ERROR_MISMATCH,
+                         "%s: the tokenizer has ids up to %d, the text encoder's vocab_size is %zu",
+                         base->folder, (int)tokenizer_largest_id(base->tokenizer),
+                         base->clip.vocabulary);
+    }
     return ONESTEP_OK;
 }
 
@@ -340,13 +346,11 @@ size_t base_token_count(const onestep_base *base)
 onestep_status base_tokenize(const onestep_base *base, const char *caption, int32_t *ids, bool *cut,
                              onestep_error *error)
 {
-    onestep_status status = tokenizer_encode(base->tokenizer, caption, ids, cut, error);
-    for (size_t i = 0; i < base_token_count(base) && status == ONESTEP_OK; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= base->clip.vocabulary) {
-            status = error_set(error, ONESTEP_ERROR_MISMATCH,
-                               "%s: token id %d is outside the text encoder's vocabulary of %zu",
-                               base->folder, (int)ids[i], base->clip.vocabulary);
-        }
+    prompt_usage usage;
+    onestep_status status =
+        tokenizer_encode(base->tokenizer, caption, strlen(caption), ids, &usage, error);
+    if (status == ONESTEP_OK && cut) {
+        *cut = usage.kept < usage.needed;
     }
     return status;
 }

@@ -219,7 +219,7 @@ static onestep_status choose_precision(onestep_model *model, onestep_precision w
         return ONESTEP_OK;
     case ONESTEP_PRECISION_BF16:
         if (level != CPU_LEVEL_AVX512_BF16) {
-            return error_set(error, ONESTEP_ERROR_UNSUPPORTED,
+            return error_set(error, ONESTEP_ERROR_ARGUMENT,
                              "precision bf16 needs the CPU feature AVX512_BF16, which this machine "
                              "does not have (in use: %s)",
                              cpu_level_name(level));
@@ -228,7 +228,7 @@ static onestep_status choose_precision(onestep_model *model, onestep_precision w
         return ONESTEP_OK;
     case ONESTEP_PRECISION_INT16:
         if (level == CPU_LEVEL_PLAIN || level == CPU_LEVEL_NEON) {
-            return error_set(error, ONESTEP_ERROR_UNSUPPORTED,
+            return error_set(error, ONESTEP_ERROR_ARGUMENT,
                              "precision int16 needs the CPU feature AVX2, which is not in use (%s)",
                              cpu_level_name(level));
         }
@@ -269,7 +269,7 @@ onestep_status model_open(onestep_model **result, onestep_base *base, const char
     }
     atomic_init(&model->references, 1);
     model->base = base_retain(base);
-    double alpha_unet, alpha_vae;
+    double alpha_unet = 0, alpha_vae = 0;
     const checkpoint *c = &model->checkpoint;
     onestep_status status = choose_precision(model, options->precision, error);
     if (status == ONESTEP_OK) {
