@@ -1,0 +1,66 @@
+# onestep: `make` builds build/onestep. CMake does the work; `make help` lists the targets.
+
+BUILD ?= build
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+CMAKE_FLAGS ?=
+
+.PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall packages clean help
+
+all: $(BUILD)/CMakeCache.txt
+	@cmake --build $(BUILD) -j $(JOBS)
+
+$(BUILD)/CMakeCache.txt: CMakeLists.txt
+	@tools/install_packages build
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
+
+help:
+	@echo "make              build $(BUILD)/onestep and the library (installs Debian packages when missing)"
+	@echo "make check        build with warnings as errors and run all quick tests; ends with 'N passed, N failed'"
+	@echo "make check-slow   TSan, full-size and PyPI checks"
+	@echo "make sanitize     the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (60)"
+	@echo "make demo         build, then translate the bundled pictures with the built-in models"
+	@echo "make bench        measure this machine"
+	@echo "make tidy         clang-format and clang-tidy"
+	@echo "make install      to PREFIX ($(PREFIX)); make uninstall undoes it"
+	@echo "make packages     install what building and testing needs from Debian's packages"
+	@echo "make clean        remove $(BUILD)"
+
+packages:
+	@tools/install_packages build check
+
+check:
+	@tools/install_packages build check
+	@tests/run_checks
+
+check-slow:
+	@tools/install_packages build check fuzz
+	@tests/run_slow_checks
+
+sanitize:
+	@tools/install_packages build check fuzz
+	@tests/run_sanitized
+
+fuzz:
+	@tools/install_packages build check fuzz
+	@tests/run_fuzzers $(FUZZ_SECONDS)
+
+demo: all
+	@$(BUILD)/onestep demo -o demo-output
+
+bench: all
+	@$(BUILD)/onestep bench --demo
+
+tidy:
+	@tools/install_packages tidy
+	@tools/tidy
+
+install: all
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+uninstall:
+	@test -f $(BUILD)/install_manifest.txt && xargs -d '\n' rm -fv < $(BUILD)/install_manifest.txt
+
+clean:
+	@rm -rf $(BUILD)
