@@ -1,6 +1,7 @@
 /* The structure of gradients: which nodes are added, and what is refused. Their numbers are tested
  * with the reference backend (tests/backend/test_reference_gradient.c). */
 #include "graph/graph.h"
+#include "support/allocation_failure.h"
 #include "support/check.h"
 
 #define DIMS(...) ((const size_t[4]){__VA_ARGS__})
@@ -144,6 +145,31 @@ static void test_wrong_arguments(void **state)
     graph_destroy(&g);
 }
 
+static void test_every_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (size_t n = 1;; n++) {
+        graph *g = new_graph();
+        tensor_id x = graph_input(g, "x", ELEMENT_F32, DIMS(1, 2, 2, 4)), gradient;
+        tensor_id y = x;
+        for (int i = 0; i < 40; i++) {
+            y = graph_activation(g, OPERATION_GEGLU, graph_concat(g, y, y));
+        }
+        tensor_id u = graph_input(g, "u", ELEMENT_F32, graph_dims(g, y));
+        onestep_error error = {0};
+        allocation_failure_start(n);
+        onestep_status status = graph_differentiate(g, y, u, &x, 1, &gradient, &error);
+        bool failed = allocation_failure_stop();
+        assert_int_equal(status, failed ? ONESTEP_ERROR_MEMORY : ONESTEP_OK);
+        assert_true(!failed || error.message[0] != '\0');
+        graph_destroy(&g);
+        if (!failed) {
+            assert_true(n > 5); /* three arrays of its own, nodes and tensors grow */
+            break;
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +179,7 @@ int main(void)
         cmocka_unit_test(test_only_the_path_is_added),
         cmocka_unit_test(test_operation_without_gradient_is_named),
         cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
