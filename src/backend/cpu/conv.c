@@ -2,6 +2,7 @@
 
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/conv_kernels.h"
+#include "backend/cpu/winograd.h"
 
 const conv_kernels *conv_kernels_find(cpu_level level)
 {
@@ -23,6 +24,13 @@ const conv_kernels *conv_kernels_find(cpu_level level)
         }
     }
     return best;
+}
+
+size_t conv_step_channels(size_t channels)
+{
+    enum { STEP_CHANNELS = 320, LINE_FLOATS = 16 };
+    const size_t steps = (channels + STEP_CHANNELS - 1) / STEP_CHANNELS;
+    return steps == 1 ? channels : size_round_up((channels + steps - 1) / steps, LINE_FLOATS);
 }
 
 static bool shape_is_sound(const conv_shape *shape)
@@ -59,6 +67,29 @@ static bool shape_is_indexable(const conv_shape *shape)
            pixels < UINT32_MAX && size_multiply(shape->batch, pixels, &pixels);
 }
 
+static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
+{
+    conv_direct_layout layout;
+    size_t floats;
+    return conv_direct_plan(&layout, &plan->shape, kernels, plan->threads) &&
+           size_multiply(layout.panels, layout.panel_floats, &floats) &&
+           size_multiply(floats, sizeof(float), &plan->packed_bytes) &&
+           size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes);
+}
+
+static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
+{
+    winograd_layout layout;
+    size_t floats;
+    if (!winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads) ||
+        !size_multiply(layout.panels, layout.panel_floats, &floats) ||
+        !size_multiply(floats, sizeof(float), &plan->packed_bytes)) {
+        return false;
+    }
+    plan->scratch_bytes = winograd_scratch_bytes(&layout, plan->threads);
+    return true;
+}
+
 bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm, unsigned threads)
 {
@@ -66,25 +97,18 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
         precision != CONV_F32) {
         return false;
     }
-    if (algorithm != CONV_DIRECT && algorithm != CONV_ALGORITHM_COUNT) {
-        return false;
-    }
-    const conv_kernels *kernels = conv_kernels_find(level);
-    conv_direct_layout layout;
-    if (!conv_direct_plan(&layout, shape, kernels, threads)) {
-        return false;
+    if (algorithm == CONV_ALGORITHM_COUNT) {
+        algorithm = CONV_DIRECT;
     }
     *plan = (conv_plan){
         .shape = *shape,
         .level = level,
-        .algorithm = CONV_DIRECT,
+        .algorithm = algorithm,
         .precision = precision,
         .threads = threads,
     };
-    size_t floats;
-    return size_multiply(layout.panels, layout.panel_floats, &floats) &&
-           size_multiply(floats, sizeof(float), &plan->packed_bytes) &&
-           size_multiply(layout.worker_bytes, threads, &plan->scratch_bytes);
+    const conv_kernels *kernels = conv_kernels_find(level);
+    return algorithm == CONV_DIRECT ? plan_direct(plan, kernels) : plan_winograd(plan, kernels);
 }
 
 size_t conv_pack_granularity(const conv_plan *plan)
@@ -95,19 +119,33 @@ size_t conv_pack_granularity(const conv_plan *plan)
 void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t first,
                size_t count)
 {
-    conv_direct_layout layout;
-    if (conv_direct_plan(&layout, &plan->shape, conv_kernels_find(plan->level), plan->threads)) {
-        conv_direct_pack(&layout, &plan->shape, packed, weights, first, count);
+    const conv_kernels *kernels = conv_kernels_find(plan->level);
+    if (plan->algorithm == CONV_DIRECT) {
+        conv_direct_layout layout;
+        if (conv_direct_plan(&layout, &plan->shape, kernels, plan->threads)) {
+            conv_direct_pack(&layout, &plan->shape, packed, weights, first, count);
+        }
+    } else {
+        winograd_layout layout;
+        if (winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads)) {
+            winograd_pack(&layout, packed, weights, first, count);
+        }
     }
 }
 
 size_t conv_statistics_blocks(const conv_plan *plan)
 {
-    conv_direct_layout layout;
-    if (!conv_direct_plan(&layout, &plan->shape, conv_kernels_find(plan->level), plan->threads)) {
-        return 0;
+    const conv_kernels *kernels = conv_kernels_find(plan->level);
+    if (plan->algorithm == CONV_DIRECT) {
+        conv_direct_layout layout;
+        return conv_direct_plan(&layout, &plan->shape, kernels, plan->threads)
+                   ? layout.tiles_down * layout.tiles_across
+                   : 0;
     }
-    return layout.tiles_down * layout.tiles_across;
+    winograd_layout layout;
+    return winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads)
+               ? layout.parts_down * layout.parts_across * layout.blocks
+               : 0;
 }
 
 void conv_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
@@ -119,5 +157,9 @@ void conv_run(const conv_plan *plan, const conv_arguments *arguments, void *scra
 void conv_run_kernels(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                       thread_pool *pool, const conv_kernels *kernels)
 {
-    conv_direct_run(plan, arguments, scratch, pool, kernels);
+    if (plan->algorithm == CONV_DIRECT) {
+        conv_direct_run(plan, arguments, scratch, pool, kernels);
+    } else {
+        winograd_run(plan, arguments, scratch, pool, kernels);
+    }
 }

@@ -3,6 +3,7 @@
 
 #define CONV_VECTOR_FLOATS 8
 #include "backend/cpu/conv_elements.h"
+#include "backend/cpu/winograd_transform.h"
 
 #define ROWS    6
 #define COLUMNS 16
@@ -88,4 +89,7 @@ const conv_kernels conv_kernels_avx2 = {
     .multiply = multiply,
     .prologue = prologue_run,
     .epilogue = epilogue_run,
+    .winograd_input = winograd_input_run,
+    .winograd_weights = winograd_weights_run,
+    .winograd_output = winograd_output_run,
 };

@@ -4,7 +4,6 @@
 
 enum {
     LINE_FLOATS = 16,     /* a cache line */
-    BLOCK_CHANNELS = 320, /* at most so many channels a step: a panel of B stays in L1 */
     GATHER_CHANNELS = 32, /* up to so many channels 3x3 rows are gathered */
     TILE_ROWS = 192,      /* output pixels a tile: a step of A stays in L2 */
     TILE_WIDTH = 32,      /* of 3x3 tiles */
@@ -35,12 +34,8 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv
     l->panels = divide_up(shape->output_channels, l->panel_columns) * (shape->geglu ? 2 : 1);
     l->taps = (size_t)shape->kernel * shape->kernel;
     l->gathered = l->taps > 1 && l->channels <= GATHER_CHANNELS;
-    l->blocks = l->gathered ? 1 : divide_up(l->channels, BLOCK_CHANNELS);
-    l->block_channels = divide_up(l->channels, l->blocks);
-    if (l->blocks > 1) {
-        l->block_channels = size_round_up(l->block_channels, LINE_FLOATS);
-        l->blocks = divide_up(l->channels, l->block_channels);
-    }
+    l->block_channels = conv_step_channels(l->channels);
+    l->blocks = divide_up(l->channels, l->block_channels);
     if (!multiply3(l->taps, l->channels, l->panel_columns, &l->panel_floats)) {
         return false;
     }
@@ -107,7 +102,6 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv
     l->sums_bytes = l->tile_rows * l->split_panels * l->panel_columns * sizeof(float);
     l->sums_bytes = size_round_up(l->sums_bytes, 64);
     l->index_bytes = size_round_up(l->tile_rows * 2 * sizeof(uint32_t), 64);
-    /* An odd number of lines between workers keeps their buffers off the same cache sets. */
     l->worker_bytes = l->patch_bytes + l->gather_bytes + l->sums_bytes + l->index_bytes;
     return true;
 }

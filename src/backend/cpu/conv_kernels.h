@@ -53,6 +53,48 @@ typedef struct conv_epilogue {
     float *statistics_sum, *statistics_square; /* added to; NULL: none */
 } conv_epilogue;
 
+/* ---- Winograd (winograd_transform.h says what the transforms are) --------------------------- */
+
+typedef enum winograd_variant {
+    WINOGRAD_2,
+    WINOGRAD_4,
+    WINOGRAD_6,
+    WINOGRAD_2_UP, /* the input is the nearest x2 upsampling of the tensor that is read */
+    WINOGRAD_4_UP,
+    WINOGRAD_6_UP
+} winograd_variant;
+
+/* Transforms `tiles` neighbouring tiles, `channels` (a multiple of 16) floats deep. The inputs of a
+ * tile are pixels 0..n-1 from tile_step * tile on in each of rows[0..n-1]; the value of point p of
+ * a tile goes to output + p * output_point_stride + tile * output_tile_stride. */
+typedef struct winograd_input {
+    winograd_variant variant;
+    const float *rows[8];
+    size_t pixel_stride, tile_step, tiles, channels;
+    float *output;
+    size_t output_tile_stride, output_point_stride;
+} winograd_input;
+
+/* Transforms one panel [channel][tap][column]; product p of channel c goes to
+ * output + p * output_product_stride + c * columns. */
+typedef struct winograd_weights {
+    winograd_variant variant;
+    const float *weights;
+    size_t channels, columns;
+    float *output;
+    size_t output_product_stride;
+} winograd_weights;
+
+/* Transforms the sums of one tile back: pixel (i, j) goes to output + (i * m + j) * output_stride.
+ * `channels` is a multiple of 16. */
+typedef struct winograd_output {
+    winograd_variant variant;
+    const float *sums;
+    size_t sums_product_stride, channels;
+    float *output;
+    size_t output_stride;
+} winograd_output;
+
 typedef struct conv_kernels {
     const char *name;
     cpu_level level;
@@ -60,6 +102,9 @@ typedef struct conv_kernels {
     void (*multiply)(const conv_multiply *task);
     void (*prologue)(const conv_prologue *task);
     void (*epilogue)(const conv_epilogue *task);
+    void (*winograd_input)(const winograd_input *task);
+    void (*winograd_weights)(const winograd_weights *task);
+    void (*winograd_output)(const winograd_output *task);
 } conv_kernels;
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -72,6 +117,10 @@ typedef struct conv_kernels {
 #define CONV_KERNELS(name, level, family) extern const conv_kernels conv_kernels_##name;
 #include "backend/cpu/conv_kernels.def"
 #undef CONV_KERNELS
+
+/* How many of `channels` input channels a step of the summation takes: a panel of B in L1. The
+ * order of summation follows from it, so it depends on the channels only. */
+size_t conv_step_channels(size_t channels);
 
 /* The table of the highest level that is not above `level`. */
 const conv_kernels *conv_kernels_find(cpu_level level);

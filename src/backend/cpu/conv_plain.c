@@ -1,6 +1,7 @@
 /* Convolution kernels in portable C with the compiler's vectors. */
 #define CONV_VECTOR_FLOATS 4
 #include "backend/cpu/conv_elements.h"
+#include "backend/cpu/winograd_transform.h"
 
 #define ROWS    4
 #define COLUMNS 16
@@ -66,4 +67,7 @@ const conv_kernels conv_kernels_plain = {
     .multiply = multiply,
     .prologue = prologue_run,
     .epilogue = epilogue_run,
+    .winograd_input = winograd_input_run,
+    .winograd_weights = winograd_weights_run,
+    .winograd_output = winograd_output_run,
 };

@@ -1,0 +1,620 @@
+#include "backend/cpu/winograd.h"
+
+#include <string.h>
+
+enum {
+    LINE_FLOATS = 16,
+    TASK_TILES = 48,        /* tiles a task: rows of the matrix product */
+    TASK_COLUMNS = 64,      /* output channels a task */
+    CHUNK = 32,             /* channels of an input task: its rows stay in L2 */
+    SEGMENT_PIXELS = 96,    /* width of an input task */
+    INPUT_BYTES = 12 << 20, /* transformed input of a part, about */
+    WEIGHT_BYTES = 8 << 20, /* transformed weights of a block, about */
+};
+
+typedef struct variant_sizes {
+    size_t tile, inputs, step, points, products;
+    uint8_t point_of_product[8];
+} variant_sizes;
+
+static const variant_sizes variants[] = {
+    [WINOGRAD_2] = {2, 4, 2, 4, 4, {0, 1, 2, 3}},
+    [WINOGRAD_4] = {4, 6, 4, 6, 6, {0, 1, 2, 3, 4, 5}},
+    [WINOGRAD_6] = {6, 8, 6, 8, 8, {0, 1, 2, 3, 4, 5, 6, 7}},
+    [WINOGRAD_2_UP] = {2, 3, 1, 3, 3, {0, 1, 2}},
+    [WINOGRAD_4_UP] = {4, 4, 2, 4, 5, {0, 1, 2, 2, 3}},
+    [WINOGRAD_6_UP] = {6, 5, 3, 5, 7, {0, 1, 2, 2, 3, 3, 4}},
+};
+
+static size_t divide_up(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* An odd number of cache lines, so that neighbours do not share cache sets. */
+static size_t odd_lines(size_t floats)
+{
+    const size_t lines = divide_up(floats, LINE_FLOATS);
+    return (lines + (lines % 2 == 0)) * LINE_FLOATS;
+}
+
+static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
+{
+    return size_multiply(a, b, result) && size_multiply(*result, c, result);
+}
+
+/* ---- layout ---------------------------------------------------------------------------------- */
+
+static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_kernels *kernels)
+{
+    l->tiles_down = divide_up(shape->output_height, l->tile);
+    l->tiles_across = divide_up(shape->output_width, l->tile);
+    l->input_tile_stride = odd_lines(l->padded_channels);
+    size_t tile_bytes;
+    if (!multiply3(l->points * l->points, l->input_tile_stride, sizeof(float), &tile_bytes)) {
+        return false;
+    }
+    const size_t most = size_maximum(1, INPUT_BYTES / tile_bytes);
+    l->parts_across = divide_up(l->tiles_across, size_maximum(most, TASK_TILES));
+    l->part_columns = divide_up(l->tiles_across, l->parts_across);
+    l->parts_across = divide_up(l->tiles_across, l->part_columns);
+    l->parts_down = divide_up(l->tiles_down, size_maximum(1, most / l->part_columns));
+    l->part_rows = divide_up(l->tiles_down, l->parts_down);
+    l->parts_down = divide_up(l->tiles_down, l->part_rows);
+    const size_t part_tiles = l->part_rows * l->part_columns;
+    const size_t target = TASK_TILES / kernels->rows * kernels->rows;
+    l->blocks = divide_up(part_tiles, target);
+    l->block_tiles = size_round_up(divide_up(part_tiles, l->blocks), kernels->rows);
+    l->block_tiles = size_minimum(l->block_tiles, part_tiles);
+    l->blocks = divide_up(part_tiles, l->block_tiles);
+    l->group = 1;
+    l->join = 1;
+    if (l->parts_across * l->parts_down == 1) {
+        if (l->blocks == 1) {
+            l->join = size_minimum(shape->batch, size_maximum(1, target / part_tiles));
+        }
+        l->group = size_maximum(l->join, most / part_tiles / l->join * l->join);
+        l->group = size_minimum(shape->batch, l->group);
+    }
+    l->groups = divide_up(shape->batch, l->group);
+    l->super_tiles = part_tiles * l->group;
+    l->segments = divide_up(l->part_columns, SEGMENT_PIXELS / l->tile);
+    l->segment_tiles = divide_up(l->part_columns, l->segments);
+    l->segments = divide_up(l->part_columns, l->segment_tiles);
+    return true;
+}
+
+static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsigned threads)
+{
+    l->panel_columns = kernels->columns;
+    l->panels = divide_up(l->outputs, l->panel_columns);
+    const size_t products = l->products * l->products;
+    size_t panel_bytes;
+    if (!multiply3(l->channels, 9, l->panel_columns, &l->panel_floats) ||
+        !multiply3(products * sizeof(float), l->channels, l->panel_columns, &panel_bytes)) {
+        return false;
+    }
+    size_t panels = size_maximum(1, WEIGHT_BYTES / panel_bytes);
+    panels = size_minimum(l->panels, panels);
+    l->weight_blocks = divide_up(l->panels, panels);
+    l->weight_panels = divide_up(l->panels, l->weight_blocks);
+    l->weight_blocks = divide_up(l->panels, l->weight_panels);
+    /* Enough tasks for every thread where the picture is small. */
+    const size_t tile_tasks = l->join > 1 ? divide_up(l->group, l->join) : l->group * l->blocks;
+    l->task_panels = size_maximum(1, TASK_COLUMNS / l->panel_columns);
+    while (l->task_panels > 1 &&
+           tile_tasks * divide_up(l->weight_panels, l->task_panels) < 4 * (size_t)threads) {
+        l->task_panels--;
+    }
+    l->task_panels = size_minimum(l->task_panels, l->weight_panels);
+    return true;
+}
+
+bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm algorithm,
+                   const conv_kernels *kernels, unsigned threads)
+{
+    if (shape->kernel != 3 || shape->stride != 1) {
+        return false;
+    }
+    *l = (winograd_layout){0};
+    const bool even = shape->output_height % 2 == 0 && shape->output_width % 2 == 0;
+    const bool up = shape->upsample && even;
+    l->duplicate = shape->upsample && !even;
+    l->variant = algorithm == CONV_WINOGRAD_2   ? (up ? WINOGRAD_2_UP : WINOGRAD_2)
+                 : algorithm == CONV_WINOGRAD_4 ? (up ? WINOGRAD_4_UP : WINOGRAD_4)
+                                                : (up ? WINOGRAD_6_UP : WINOGRAD_6);
+    const variant_sizes *sizes = &variants[l->variant];
+    l->tile = sizes->tile;
+    l->inputs = sizes->inputs;
+    l->step = sizes->step;
+    l->points = sizes->points;
+    l->products = sizes->products;
+    l->channels = shape->input_channels;
+    l->outputs = shape->output_channels;
+    if (l->channels > SIZE_MAX / 4096) {
+        return false;
+    }
+    l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
+    l->step_channels = conv_step_channels(l->channels);
+    l->chunk = size_minimum(CHUNK, l->padded_channels);
+    if (!plan_tiles(l, shape, kernels) || !plan_weights(l, kernels, threads)) {
+        return false;
+    }
+
+    l->sums_tile_stride = l->task_panels * l->panel_columns;
+    l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
+    const size_t task_tiles = l->block_tiles * l->join;
+    if (task_tiles > UINT32_MAX / l->input_tile_stride) {
+        return false;
+    }
+    l->sums_product_stride = odd_lines(task_tiles * l->sums_tile_stride);
+    l->input_point_stride = odd_lines(l->super_tiles * l->input_tile_stride);
+    l->weight_product_stride = odd_lines(l->weight_panels * l->channels * l->panel_columns);
+    const size_t float_bytes = sizeof(float);
+    if (!multiply3(l->points * l->points, l->input_point_stride, float_bytes, &l->input_bytes) ||
+        !multiply3(l->products * l->products, l->weight_product_stride, float_bytes,
+                   &l->weight_bytes)) {
+        return false;
+    }
+    const size_t prepared = l->inputs * l->row_floats;
+    const size_t sums = l->products * l->products * l->sums_product_stride +
+                        l->tile * l->tile * l->sums_tile_stride + odd_lines(task_tiles) +
+                        odd_lines(l->tile * l->tile);
+    l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * float_bytes;
+    const size_t supers = l->groups * l->parts_down * l->parts_across;
+    l->input_buffers = supers > 1 ? 2 : 1;
+    l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
+    return l->input_bytes <= SIZE_MAX / 8 && l->weight_bytes <= SIZE_MAX / 8;
+}
+
+size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
+{
+    return l->input_bytes * l->input_buffers + l->weight_bytes * l->weight_buffers +
+           l->worker_bytes * threads;
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
+void winograd_pack(const winograd_layout *l, float *packed, const float *weights, size_t first,
+                   size_t count)
+{
+    const size_t columns = l->panel_columns;
+    const size_t values = l->channels * 9; /* of one output */
+    for (size_t done = 0; done < count; done += columns) {
+        float *panel = packed + (first + done) / columns * l->panel_floats;
+        const float *source = weights + done * values;
+        const size_t real = size_minimum(columns, count - done);
+        for (size_t i = 0; i < values; i++) {
+            for (size_t column = 0; column < real; column++) {
+                panel[i * columns + column] = source[column * values + i];
+            }
+            for (size_t column = real; column < columns; column++) {
+                panel[i * columns + column] = 0.0f;
+            }
+        }
+    }
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+/* One loop on the pool: products of one part and block of weights, and the transforms of what
+ * comes next. */
+typedef struct winograd_phase {
+    size_t product_tasks, weight_tasks, input_tasks;
+    size_t product_super, product_block; /* what is multiplied */
+    size_t weight_block, input_super;    /* what is transformed */
+    const float *inputs, *weights;       /* transformed, to multiply */
+    float *next_inputs, *next_weights;
+} winograd_phase;
+
+typedef struct winograd_context {
+    const conv_plan *plan;
+    const conv_arguments *arguments;
+    const conv_kernels *kernels;
+    winograd_layout layout;
+    uint8_t *workers;
+    winograd_phase phase;
+} winograd_context;
+
+/* The tiles that are transformed together. */
+typedef struct winograd_super {
+    size_t image, images;
+    size_t part;                     /* of the image */
+    size_t top, left, rows, columns; /* in tiles */
+} winograd_super;
+
+static winograd_super super_at(const winograd_layout *l, const conv_shape *shape, size_t index)
+{
+    const size_t parts = l->parts_down * l->parts_across;
+    winograd_super super = {.part = index % parts};
+    super.image = index / parts * l->group;
+    super.images = size_minimum(l->group, shape->batch - super.image);
+    super.top = super.part / l->parts_across * l->part_rows;
+    super.left = super.part % l->parts_across * l->part_columns;
+    super.rows = size_minimum(l->part_rows, l->tiles_down - super.top);
+    super.columns = size_minimum(l->part_columns, l->tiles_across - super.left);
+    return super;
+}
+
+static void weight_task(const winograd_context *context, size_t index)
+{
+    const winograd_layout *l = &context->layout;
+    const winograd_phase *phase = &context->phase;
+    const size_t panel = phase->weight_block * l->weight_panels + index;
+    const winograd_weights task = {
+        .variant = l->variant,
+        .weights = (const float *)context->arguments->packed + panel * l->panel_floats,
+        .channels = l->channels,
+        .columns = l->panel_columns,
+        .output = phase->next_weights + index * l->channels * l->panel_columns,
+        .output_product_stride = l->weight_product_stride,
+    };
+    context->kernels->winograd_weights(&task);
+}
+
+/* One row of `pixels` inputs from (y, x) of the (upsampled, when rows are duplicated) picture on,
+ * zero outside; channels first..first+count-1, padded with zeros to the chunk. */
+static void prepare_row(const winograd_context *context, size_t image, long y, long x,
+                        size_t pixels, size_t first, size_t count, float *row)
+{
+    const winograd_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const conv_arguments *arguments = context->arguments;
+    const size_t shift = l->duplicate ? 1 : 0;
+    const long height = (long)(l->duplicate ? shape->output_height : shape->input_height);
+    const long width = (long)(l->duplicate ? shape->output_width : shape->input_width);
+    const size_t chunk = l->chunk;
+    if (y < 0 || y >= height) {
+        memset(row, 0, pixels * chunk * sizeof(float));
+        return;
+    }
+    const size_t begin = x >= 0 ? 0 : size_minimum(pixels, (size_t)-x);
+    size_t end = width <= x ? begin : size_minimum(pixels, (size_t)(width - x));
+    end = size_maximum(begin, end);
+    memset(row, 0, begin * chunk * sizeof(float));
+    memset(row + end * chunk, 0, (pixels - end) * chunk * sizeof(float));
+    if (count < chunk) {
+        memset(row + begin * chunk, 0, (end - begin) * chunk * sizeof(float));
+    }
+    const size_t line = (image * shape->input_height + ((size_t)y >> shift)) * shape->input_width;
+    const float *source = arguments->input + line * arguments->input_stride + first;
+    const size_t norm = image * shape->input_channels + first;
+    conv_prologue task = {
+        .source_stride = arguments->input_stride,
+        .destination_stride = chunk,
+        .channels = count,
+        .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm,
+        .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm,
+        .silu = arguments->input_silu,
+    };
+    const size_t begin_x = (size_t)(x + (long)begin);
+    if (!l->duplicate) {
+        task.source = source + begin_x * arguments->input_stride;
+        task.destination = row + begin * chunk;
+        task.pixels = end - begin;
+        context->kernels->prologue(&task);
+        return;
+    }
+    task.pixels = 1;
+    for (size_t pixel = begin; pixel < end; pixel++) {
+        task.source = source + ((begin_x + pixel - begin) >> 1) * arguments->input_stride;
+        task.destination = row + pixel * chunk;
+        context->kernels->prologue(&task);
+    }
+}
+
+/* Transforms a column of tiles: one segment of all tile rows of an image's part, one chunk of
+ * channels. Rows that two tile rows share are prepared once. */
+static void input_task(const winograd_context *context, size_t index, float *memory)
+{
+    const winograd_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const winograd_phase *phase = &context->phase;
+    const winograd_super super = super_at(l, shape, phase->input_super);
+    const size_t chunks = divide_up(l->channels, l->chunk);
+    const size_t first = index % chunks * l->chunk;
+    const size_t segment = index / chunks % l->segments;
+    const size_t image = index / chunks / l->segments;
+    const size_t left = segment * l->segment_tiles;
+    if (left >= super.columns) {
+        return;
+    }
+    const size_t tiles = size_minimum(l->segment_tiles, super.columns - left);
+    const size_t count = size_minimum(l->chunk, l->channels - first);
+    const size_t pixels = (tiles - 1) * l->step + l->inputs;
+    /* On an upsampled picture a tile begins at the low-resolution pixel before it. */
+    const long x = (long)((super.left + left) * l->step) - (long)shape->pad_left;
+    winograd_input task = {
+        .variant = l->variant,
+        .pixel_stride = l->chunk,
+        .tile_step = l->step * l->chunk,
+        .tiles = tiles,
+        .channels = size_minimum(l->chunk, l->padded_channels - first),
+        .output_tile_stride = l->input_tile_stride,
+        .output_point_stride = l->input_point_stride,
+    };
+    for (size_t row = 0; row < super.rows; row++) {
+        const size_t start = row == 0 ? 0 : l->inputs - l->step;
+        const size_t base = row * l->step;
+        for (size_t i = 0; i < l->inputs; i++) {
+            float *prepared = memory + (base + i) % l->inputs * l->row_floats;
+            task.rows[i] = prepared;
+            if (i >= start) {
+                const long y = (long)((super.top + row) * l->step + i) - (long)shape->pad_top;
+                prepare_row(context, super.image + image, y, x, pixels, first, count, prepared);
+            }
+        }
+        const size_t slot = (image * super.rows + row) * super.columns + left;
+        task.output = phase->next_inputs + slot * l->input_tile_stride + first;
+        context->kernels->winograd_input(&task);
+    }
+}
+
+typedef struct winograd_products {
+    winograd_super super;
+    size_t first_tile, tiles; /* slots of the super-block */
+    size_t block;             /* of the statistics */
+    size_t channel, channels; /* output channels */
+    float *sums, *pixels;     /* worker memory */
+    uint32_t *offsets, *indices;
+} winograd_products;
+
+static void multiply_products(const winograd_context *context, const winograd_products *work,
+                              size_t first_panel, size_t panels)
+{
+    const winograd_layout *l = &context->layout;
+    const winograd_phase *phase = &context->phase;
+    const uint8_t *point_of = variants[l->variant].point_of_product;
+    for (size_t tile = 0; tile < work->tiles; tile++) {
+        work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
+    }
+    conv_multiply task = {
+        .offsets = work->offsets,
+        .rows = work->tiles,
+        .b_stride = l->channels * l->panel_columns,
+        .panels = panels,
+        .c_stride = l->sums_tile_stride,
+    };
+    for (size_t product = 0; product < l->products * l->products; product++) {
+        const size_t point =
+            point_of[product / l->products] * l->points + point_of[product % l->products];
+        task.c = work->sums + product * l->sums_product_stride;
+        for (size_t step = 0; step < l->channels; step += l->step_channels) {
+            task.a = phase->inputs + point * l->input_point_stride +
+                     work->first_tile * l->input_tile_stride + step;
+            task.b = phase->weights + product * l->weight_product_stride +
+                     (first_panel * l->channels + step) * l->panel_columns;
+            task.depth = size_minimum(l->step_channels, l->channels - step);
+            task.accumulate = step > 0;
+            context->kernels->multiply(&task);
+        }
+    }
+}
+
+static float *statistics_at(const winograd_context *context, size_t image, size_t block)
+{
+    const winograd_layout *l = &context->layout;
+    const size_t blocks = l->parts_down * l->parts_across * l->blocks;
+    return context->arguments->statistics +
+           (image * blocks + block) * 2 * context->plan->shape.output_channels;
+}
+
+static void clear_statistics(const winograd_context *context, const winograd_products *work,
+                             size_t image)
+{
+    if (context->arguments->statistics != NULL) {
+        float *statistics = statistics_at(context, image, work->block) + work->channel;
+        memset(statistics, 0, work->channels * sizeof(float));
+        memset(statistics + context->plan->shape.output_channels, 0,
+               work->channels * sizeof(float));
+    }
+}
+
+/* The epilogue of one tile, whose pixels have been transformed back. */
+static void finish_tile(const winograd_context *context, const winograd_products *work,
+                        size_t image, size_t tile_y, size_t tile_x)
+{
+    const winograd_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const conv_arguments *arguments = context->arguments;
+    const size_t channel = work->channel;
+    const size_t top = tile_y * l->tile;
+    const size_t left = tile_x * l->tile;
+    const size_t rows = size_minimum(l->tile, shape->output_height - top);
+    const size_t columns = size_minimum(l->tile, shape->output_width - left);
+    const size_t first_pixel = image * shape->output_height * shape->output_width;
+    conv_epilogue task = {
+        .sums = work->pixels,
+        .sums_stride = l->sums_tile_stride,
+        .channels = work->channels,
+        .bias = arguments->bias == NULL ? NULL : arguments->bias + channel,
+        .image_bias = arguments->image_bias == NULL
+                          ? NULL
+                          : arguments->image_bias + image * shape->output_channels + channel,
+        .activation = arguments->activation,
+        .output_scale = arguments->output_scale,
+        .residual = arguments->residual == NULL
+                        ? NULL
+                        : arguments->residual + first_pixel * arguments->residual_stride + channel,
+        .residual_stride = arguments->residual_stride,
+        .residual_scale = arguments->residual_scale,
+        .output = arguments->output + first_pixel * arguments->output_stride + channel,
+        .output_stride = arguments->output_stride,
+    };
+    if (arguments->statistics != NULL) {
+        task.statistics_sum = statistics_at(context, image, work->block) + channel;
+        task.statistics_square = task.statistics_sum + shape->output_channels;
+    }
+    for (size_t y = 0; y < rows; y++) {
+        for (size_t x = 0; x < columns; x++) {
+            work->indices[y * columns + x] = (uint32_t)((top + y) * shape->output_width + left + x);
+        }
+    }
+    if (columns == l->tile) {
+        task.rows = rows * columns;
+        task.pixels = work->indices;
+        context->kernels->epilogue(&task);
+        return;
+    }
+    for (size_t y = 0; y < rows; y++) {
+        task.sums = work->pixels + y * l->tile * l->sums_tile_stride;
+        task.rows = columns;
+        task.pixels = work->indices + y * columns;
+        context->kernels->epilogue(&task);
+    }
+}
+
+static void product_task(const winograd_context *context, size_t index, float *memory)
+{
+    const winograd_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const winograd_phase *phase = &context->phase;
+    const winograd_super super = super_at(l, shape, phase->product_super);
+    const size_t image_tiles = super.rows * super.columns;
+    const size_t tile_tasks =
+        l->join > 1 ? divide_up(super.images, l->join) : super.images * l->blocks;
+    /* Neighbouring tasks share weights. */
+    const size_t tile_task = index % tile_tasks;
+    const size_t first_panel = index / tile_tasks * l->task_panels;
+    const size_t block_panels =
+        size_minimum(l->weight_panels, l->panels - phase->product_block * l->weight_panels);
+    const size_t panels = size_minimum(l->task_panels, block_panels - first_panel);
+    winograd_products work = {.super = super};
+    work.channel = (phase->product_block * l->weight_panels + first_panel) * l->panel_columns;
+    work.channels = size_minimum(panels * l->panel_columns, l->outputs - work.channel);
+    size_t image; /* of the super-block */
+    size_t images = 1;
+    if (l->join > 1) {
+        image = tile_task * l->join;
+        images = size_minimum(l->join, super.images - image);
+        work.first_tile = image * image_tiles;
+        work.tiles = images * image_tiles;
+    } else {
+        image = tile_task / l->blocks;
+        const size_t block = tile_task % l->blocks;
+        work.block = super.part * l->blocks + block;
+        const size_t first = size_minimum(image_tiles, block * l->block_tiles);
+        work.first_tile = image * image_tiles + first;
+        work.tiles = size_minimum(l->block_tiles, image_tiles - first);
+    }
+    for (size_t i = 0; i < images; i++) {
+        clear_statistics(context, &work, super.image + image + i);
+    }
+    if (work.tiles == 0) {
+        return;
+    }
+    const size_t task_tiles = l->block_tiles * l->join;
+    work.sums = memory;
+    work.pixels = work.sums + l->products * l->products * l->sums_product_stride;
+    work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
+    work.indices = work.offsets + odd_lines(task_tiles);
+    multiply_products(context, &work, first_panel, panels);
+    winograd_output task = {
+        .variant = l->variant,
+        .sums_product_stride = l->sums_product_stride,
+        .channels = panels * l->panel_columns,
+        .output = work.pixels,
+        .output_stride = l->sums_tile_stride,
+    };
+    for (size_t i = 0; i < work.tiles; i++) {
+        const size_t slot = work.first_tile + i;
+        const size_t tile = slot % image_tiles;
+        task.sums = work.sums + i * l->sums_tile_stride;
+        context->kernels->winograd_output(&task);
+        finish_tile(context, &work, super.image + slot / image_tiles,
+                    super.top + tile / super.columns, super.left + tile % super.columns);
+    }
+}
+
+static void run_task(void *opaque, size_t index, unsigned worker)
+{
+    const winograd_context *context = opaque;
+    const winograd_phase *phase = &context->phase;
+    float *memory = (float *)(void *)(context->workers + worker * context->layout.worker_bytes);
+    /* Products first: the small tasks even out the end. */
+    if (index < phase->product_tasks) {
+        product_task(context, index, memory);
+    } else if (index < phase->product_tasks + phase->weight_tasks) {
+        weight_task(context, index - phase->product_tasks);
+    } else {
+        input_task(context, index - phase->product_tasks - phase->weight_tasks, memory);
+    }
+}
+
+static void run_phase(winograd_context *context, thread_pool *pool)
+{
+    const winograd_phase *phase = &context->phase;
+    thread_pool_run(pool, phase->product_tasks + phase->weight_tasks + phase->input_tasks, run_task,
+                    context);
+}
+
+static size_t count_input_tasks(const winograd_layout *l, const winograd_super *super)
+{
+    return super->images * l->segments * divide_up(l->channels, l->chunk);
+}
+
+static size_t count_weight_tasks(const winograd_layout *l, size_t block)
+{
+    return size_minimum(l->weight_panels, l->panels - block * l->weight_panels);
+}
+
+void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                  thread_pool *pool, const conv_kernels *kernels)
+{
+    winograd_context context = {.plan = plan, .arguments = arguments, .kernels = kernels};
+    winograd_layout *l = &context.layout;
+    if (!winograd_plan(l, &plan->shape, plan->algorithm, kernels, plan->threads)) {
+        return; /* conv_plan_create has already accepted this shape */
+    }
+    uint8_t *memory = scratch;
+    float *inputs[2];
+    float *weights[2];
+    inputs[0] = (float *)(void *)memory;
+    inputs[1] = (float *)(void *)(memory + (l->input_buffers - 1) * l->input_bytes);
+    memory += l->input_buffers * l->input_bytes;
+    weights[0] = (float *)(void *)memory;
+    weights[1] = (float *)(void *)(memory + (l->weight_buffers - 1) * l->weight_bytes);
+    context.workers = memory + l->weight_buffers * l->weight_bytes;
+
+    const size_t supers = l->groups * l->parts_down * l->parts_across;
+    winograd_super super = super_at(l, &plan->shape, 0);
+    context.phase = (winograd_phase){
+        .weight_tasks = count_weight_tasks(l, 0),
+        .input_tasks = count_input_tasks(l, &super),
+        .next_inputs = inputs[0],
+        .next_weights = weights[0],
+    };
+    run_phase(&context, pool);
+    size_t turn = 0; /* blocks of weights multiplied so far */
+    for (size_t s = 0; s < supers; s++) {
+        for (size_t block = 0; block < l->weight_blocks; block++, turn++) {
+            super = super_at(l, &plan->shape, s);
+            const size_t tile_tasks =
+                l->join > 1 ? divide_up(super.images, l->join) : super.images * l->blocks;
+            const size_t panels = count_weight_tasks(l, block);
+            winograd_phase phase = {
+                .product_tasks = tile_tasks * divide_up(panels, l->task_panels),
+                .product_super = s,
+                .product_block = block,
+                .inputs = inputs[s % 2],
+                .weights = weights[turn % 2],
+            };
+            const bool last_block = block + 1 == l->weight_blocks;
+            const bool last_super = s + 1 == supers;
+            if (l->weight_blocks > 1 && !(last_block && last_super)) {
+                phase.weight_block = last_block ? 0 : block + 1;
+                phase.weight_tasks = count_weight_tasks(l, phase.weight_block);
+                phase.next_weights = weights[(turn + 1) % 2];
+            }
+            if (last_block && !last_super) {
+                super = super_at(l, &plan->shape, s + 1);
+                phase.input_super = s + 1;
+                phase.input_tasks = count_input_tasks(l, &super);
+                phase.next_inputs = inputs[(s + 1) % 2];
+            }
+            context.phase = phase;
+            run_phase(&context, pool);
+        }
+    }
+}

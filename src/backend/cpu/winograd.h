@@ -1,0 +1,51 @@
+/* Winograd's convolution: private to the convolution files.
+ *
+ * The picture is cut into tiles of m x m outputs. A part (a rectangle of tiles of one image, or
+ * several small images) is transformed into shared scratch [point][tile][channel], output channels
+ * are taken in blocks whose weights are transformed into shared scratch when they are used
+ * [product][panel][channel][column], and tasks multiply a block of tiles with a few panels for all
+ * products and transform the sums back. Weights are packed untransformed; while one block or part
+ * is multiplied, the next one is transformed. */
+#ifndef ONESTEP_BACKEND_CPU_WINOGRAD_H
+#define ONESTEP_BACKEND_CPU_WINOGRAD_H
+
+#include "backend/cpu/conv_kernels.h"
+
+typedef struct winograd_layout {
+    winograd_variant variant;
+    size_t tile;             /* outputs a side */
+    size_t inputs, step;     /* inputs of a tile a side; from one tile to the next */
+    size_t points, products; /* a side */
+    size_t channels, outputs, panel_columns, panels;
+    size_t panel_floats;    /* of one packed panel */
+    size_t padded_channels; /* to whole vectors */
+    size_t step_channels;   /* of the summation */
+    bool duplicate;         /* inputs are upsampled before the transform (odd sizes) */
+    size_t tiles_down, tiles_across;
+    size_t part_rows, part_columns, parts_down, parts_across; /* in tiles */
+    size_t group, groups;                /* images a super-block; how many such groups */
+    size_t super_tiles;                  /* most tiles transformed at once */
+    size_t block_tiles, blocks;          /* tiles a task; tasks a part of one image */
+    size_t join;                         /* images a task, when they are small */
+    size_t chunk;                        /* channels an input task transforms at once */
+    size_t segment_tiles, segments;      /* tiles across of an input task */
+    size_t task_panels;                  /* panels a task */
+    size_t weight_panels, weight_blocks; /* panels transformed at once; how many such blocks */
+    size_t input_tile_stride, input_point_stride; /* of the transformed input, floats */
+    size_t weight_product_stride;                 /* of the transformed weights, floats */
+    size_t sums_tile_stride, sums_product_stride; /* of a task's sums, floats */
+    size_t row_floats;                            /* of a prepared row of inputs */
+    size_t input_bytes, weight_bytes, worker_bytes;
+    size_t input_buffers, weight_buffers; /* 2 where the next is made while this is used */
+} winograd_layout;
+
+/* False when the algorithm cannot do the shape or sizes overflow. */
+bool winograd_plan(winograd_layout *layout, const conv_shape *shape, conv_algorithm algorithm,
+                   const conv_kernels *kernels, unsigned threads) MUST_USE;
+size_t winograd_scratch_bytes(const winograd_layout *layout, unsigned threads);
+void winograd_pack(const winograd_layout *layout, float *packed, const float *weights, size_t first,
+                   size_t count);
+void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                  thread_pool *pool, const conv_kernels *kernels);
+
+#endif
