@@ -131,8 +131,9 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
 
 /* Packed weights of one model, shared by its sessions and thread-safe. Keyed by expression, packing
  * format and the values of the scalars that the expression depends on. Entries not in use are
- * dropped, least recently used first, when their bytes exceed the limit; limit 0 keeps nothing
- * longer than its use (streaming), SIZE_MAX everything. */
+ * dropped when the bytes exceed the limit: those not used for long, then the one used last, so that
+ * a part of the weights stays from picture to picture. Limit 0 keeps nothing longer than its use
+ * (streaming), SIZE_MAX everything. */
 onestep_status weight_cache_create(weight_cache **cache, size_t limit,
                                    onestep_error *error) MUST_USE;
 void weight_cache_destroy(weight_cache **cache);

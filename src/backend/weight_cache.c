@@ -1,5 +1,11 @@
 /* Packed weights, shared by sessions: a hash map, reference counts and a list by last use.
  *
+ * Pictures use the weights of a model in the same order again and again. When not all of them fit
+ * within the limit, dropping the least recently used one would drop just the one that is needed
+ * next, and nothing would ever be found again. So the one used last gives way, for it is needed
+ * latest, and a part of the weights stays; except that entries which have not been used for much
+ * longer than others go first: another direction's, or another gamma's.
+ *
  * Packing runs outside the lock; who wants an entry that another thread is packing waits for it. An
  * entry whose packing fails disappears, and each of those who waited tries for itself, so that each
  * gets an error of its own. */
@@ -13,8 +19,9 @@ struct entry {
     const weight_expression *weight;
     uint64_t format;
     float scalars[SCALAR_COUNT]; /* those it does not depend on are 0 */
-    void *block;  /* entry pointer in the first bytes, packed form from BLOCK_HEADER */
-    size_t bytes; /* of the block */
+    void *block;   /* entry pointer in the first bytes, packed form from BLOCK_HEADER */
+    size_t bytes;  /* of the block */
+    uint64_t used; /* the cache's count of uses at the last one */
     unsigned references;
     bool ready;
     entry *next;                      /* in its bucket */
@@ -31,6 +38,9 @@ struct weight_cache {
     size_t bucket_count, entry_count;
     size_t limit, bytes;
     entry *least_recent, *most_recent; /* of the entries that are not in use */
+    uint64_t uses;                     /* acquired so far */
+    uint64_t interval; /* about the most uses between two of the same entry; 0: not known */
+    bool was_full;     /* something was dropped */
     bool release_sources;
 };
 
@@ -180,11 +190,35 @@ static void drop(weight_cache *cache, entry *e)
     entry_free(e);
 }
 
+/* Learns from an entry that is used again. The longest interval counts, but is forgotten slowly.
+ * One much shorter than a walk through a full cache is no picture's (a weight used twice in one,
+ * two sessions side by side). */
+static void note_interval(weight_cache *cache, uint64_t interval)
+{
+    if (!cache->was_full || interval < cache->entry_count / 4) {
+        return;
+    }
+    cache->interval -= cache->interval / 64;
+    if (cache->interval < interval) {
+        cache->interval = interval;
+    }
+}
+
+/* The entry to drop: see the top of this file. */
+static entry *dispensable(const weight_cache *cache)
+{
+    entry *oldest = cache->least_recent;
+    bool forgotten =
+        oldest && cache->interval > 0 && cache->uses - oldest->used > 2 * cache->interval;
+    return forgotten ? oldest : cache->most_recent;
+}
+
 /* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. */
 static void make_room(weight_cache *cache, size_t limit, size_t wanted)
 {
     while (cache->least_recent && (wanted > limit || cache->bytes > limit - wanted)) {
-        entry *e = cache->least_recent;
+        entry *e = dispensable(cache);
+        cache->was_full = true;
         list_remove(cache, e);
         drop(cache, e);
     }
@@ -222,6 +256,7 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     e->format = format;
     e->bytes = bytes;
     e->references = 1;
+    e->used = cache->uses;
     memcpy(e->scalars, scalars, sizeof e->scalars);
     grow(cache);
     entry **bucket = bucket_of(cache, weight, format, scalars);
@@ -258,6 +293,7 @@ onestep_status weight_cache_acquire(weight_cache *cache, const weight_expression
         key[s] = mask >> s & 1 ? scalars[s] : 0.0f;
     }
     pthread_mutex_lock(&cache->mutex);
+    cache->uses++;
     entry *e;
     while ((e = find(cache, weight, format, key)) && !e->ready) {
         pthread_cond_wait(&cache->packed, &cache->mutex);
@@ -266,6 +302,8 @@ onestep_status weight_cache_acquire(weight_cache *cache, const weight_expression
         if (e->references++ == 0) {
             list_remove(cache, e);
         }
+        note_interval(cache, cache->uses - e->used);
+        e->used = cache->uses;
         pthread_mutex_unlock(&cache->mutex);
         *packed = (uint8_t *)e->block + BLOCK_HEADER;
         return ONESTEP_OK;
