@@ -100,8 +100,7 @@ void weight_cache_destroy(weight_cache **result)
     *result = NULL;
 }
 
-/* ---- the map; the lock is held
- * -------------------------------------------------------------------- */
+/* ---- the map; the lock is held ------------------------------------------------------------- */
 
 static size_t hash(const weight_expression *weight, uint64_t format,
                    const float scalars[SCALAR_COUNT])
@@ -160,8 +159,7 @@ static void grow(weight_cache *cache)
     memory_free(old);
 }
 
-/* ---- the list of what is not in use; the lock is held
- * ---------------------------------------------- */
+/* ---- the list of what is not in use; the lock is held -------------------------------------- */
 
 static void list_append(weight_cache *cache, entry *e)
 {
@@ -224,8 +222,7 @@ static void make_room(weight_cache *cache, size_t limit, size_t wanted)
     }
 }
 
-/* ---- using entries
- * ---------------------------------------------------------------------------------- */
+/* ---- using entries ------------------------------------------------------------------------- */
 
 /* Adds an entry that is not ready, with its block. Gives everything unused back before it gives up.
  * The lock is held. */

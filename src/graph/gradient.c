@@ -8,7 +8,7 @@
  * bias [c,1,1,1]: [1,1,1,c]). */
 typedef tensor_id (*gradient_rule)(graph *g, const node *n, tensor_id upstream, unsigned input);
 
-/* ---- products ------------------------------------------------------------------------------- */
+/* ---- products ------------------------------------------------------------------------------ */
 
 static tensor_id sum_pixels(graph *g, tensor_id x, bool keep_batch)
 {
@@ -42,7 +42,7 @@ static tensor_id gradient_linear(graph *g, const node *n, tensor_id upstream, un
     return gradient_conv2d(g, &convolution, upstream, input);
 }
 
-/* ---- normalisation and attention ------------------------------------------------------------- */
+/* ---- normalisation and attention ----------------------------------------------------------- */
 
 static tensor_id normalisation(graph *g, const node *n, operation op, tensor_id upstream,
                                unsigned input)

@@ -117,15 +117,13 @@ float *test_weight_values(test_weight *weight)
     return weight->data[0];
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 #define GUARD_BYTES 256
 #define GUARD       0xa5
 
 /* Gives every value and the largest scratch its place. */
-static size_t place(const program *p, size_t *offsets, size_t *scratch_offset,
-                    size_t *scratch_bytes)
+static size_t place(const program *p, size_t *offsets, size_t *scratch_offset)
 {
     size_t bytes = GUARD_BYTES;
     for (int v = 0; v < p->value_count; v++) {
@@ -133,11 +131,11 @@ static size_t place(const program *p, size_t *offsets, size_t *scratch_offset,
         bytes += size_round_up(p->values[v].bytes, 64) + GUARD_BYTES;
     }
     *scratch_offset = bytes;
-    *scratch_bytes = 0;
+    size_t scratch_bytes = 0;
     for (int s = 0; s < p->step_count; s++) {
-        *scratch_bytes = size_maximum(*scratch_bytes, p->steps[s].scratch_bytes);
+        scratch_bytes = size_maximum(scratch_bytes, p->steps[s].scratch_bytes);
     }
-    return bytes + size_round_up(*scratch_bytes, 64) + GUARD_BYTES;
+    return bytes + size_round_up(scratch_bytes, 64) + GUARD_BYTES;
 }
 
 static void check_guards(const program *p, const uint8_t *image, const size_t *offsets, int step)
@@ -174,8 +172,8 @@ float *test_run(backend *b, const graph *g, weight_cache *weights, precision wan
         return NULL;
     }
     offsets = checked(calloc((size_t)p.value_count + 1, sizeof *offsets));
-    size_t scratch_offset, scratch_bytes;
-    size_t bytes = place(&p, offsets, &scratch_offset, &scratch_bytes);
+    size_t scratch_offset;
+    size_t bytes = place(&p, offsets, &scratch_offset);
     image = checked(malloc(bytes));
     if (b->functions->allocate(b, bytes, &arena, error) != ONESTEP_OK) {
         goto done;
@@ -184,7 +182,6 @@ float *test_run(backend *b, const graph *g, weight_cache *weights, precision wan
     for (int v = 0; v < p.value_count; v++) {
         memset(image + offsets[v], 0xff, p.values[v].bytes); /* NaN */
     }
-    memset(image + scratch_offset, 0xff, scratch_bytes);
     b->functions->upload(b, arena, 0, image, bytes);
     for (int t = 0; t < g->tensor_count; t++) {
         for (size_t i = 0; i < input_count && p.tensor_values[t] >= 0; i++) {
@@ -200,12 +197,21 @@ float *test_run(backend *b, const graph *g, weight_cache *weights, precision wan
                               .scratch_offset = scratch_offset,
                               .scalars = scalars ? scalars : no_scalars};
     for (int s = 0; s < p.step_count; s++) {
+        size_t used = p.steps[s].scratch_bytes, rest = bytes - scratch_offset - used;
+        memset(image + scratch_offset, 0xff, used);
+        memset(image + scratch_offset + used, GUARD, rest);
+        b->functions->upload(b, arena, scratch_offset, image + scratch_offset, used + rest);
         if (b->functions->run(b, &p, s, &bindings, error) != ONESTEP_OK) {
             goto done;
         }
         b->functions->sync(b);
         b->functions->download(b, arena, 0, image, bytes);
         check_guards(&p, image, offsets, s);
+        for (size_t i = scratch_offset + used; i < bytes; i++) {
+            if (image[i] != GUARD) {
+                fail_msg("step %d (%s) wrote behind its scratch", s, p.steps[s].algorithm);
+            }
+        }
     }
     for (int o = 0; o < g->output_count; o++) {
         if (strcmp(g->outputs[o].name, name) == 0) {

@@ -47,8 +47,7 @@ void test_weight_add_low_rank(test_weight *weight, element_type type, coefficien
 /* The numbers of the first term (f32), to look at or to change. */
 float *test_weight_values(test_weight *weight);
 
-/* ---- running
- * -------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 typedef struct test_input {
     const char *name;

@@ -211,8 +211,7 @@ static void test_embedding_refuses_wrong_ids(void **state)
     }
 }
 
-/* ---- normalisation
- * -------------------------------------------------------------------------------- */
+/* ---- normalisation ------------------------------------------------------------------------- */
 
 static void test_group_norm(void **state)
 {
@@ -289,8 +288,7 @@ static void test_group_norm_of_a_large_mean(void **state)
     expect(&f, y, expected);
 }
 
-/* ---- attention
- * -------------------------------------------------------------------------------------- */
+/* ---- attention ----------------------------------------------------------------------------- */
 
 static void check_attention(const size_t q[4], const size_t k[4], unsigned heads, bool causal)
 {
@@ -349,8 +347,7 @@ static void test_attention_of_large_logits(void **state)
     expect(&f, graph_attention(f.g, q, k, v, 1, 1.0f, false), expected);
 }
 
-/* ---- element by element
- * ------------------------------------------------------------------------------ */
+/* ---- element by element -------------------------------------------------------------------- */
 
 static void test_activations(void **state)
 {
@@ -428,8 +425,7 @@ static void test_combine_and_multiply(void **state)
     }
 }
 
-/* ---- moving values
- * -------------------------------------------------------------------------------------- */
+/* ---- moving values ------------------------------------------------------------------------- */
 
 static void test_concat_and_slice(void **state)
 {
@@ -471,8 +467,7 @@ static void test_upsample(void **state)
     }
 }
 
-/* ---- the backend
- * ------------------------------------------------------------------------------------------ */
+/* ---- the backend --------------------------------------------------------------------------- */
 
 /* A small network with every kind of step; the same bytes for every number of threads. */
 static void test_threads_do_not_matter(void **state)

@@ -149,8 +149,7 @@ static void check(const function *f)
     graph_destroy(&g);
 }
 
-/* ---- products
- * ------------------------------------------------------------------------------------ */
+/* ---- products ------------------------------------------------------------------------------ */
 
 typedef struct convolution {
     unsigned stride;
@@ -187,8 +186,7 @@ static void test_linear(void **state)
     check(&(function){3, {{2, 1, 3, 4}, {5, 4, 1, 1}, {5, 1, 1, 1}}, build_linear, NULL, 0});
 }
 
-/* ---- normalisation and attention
- * ------------------------------------------------------------------- */
+/* ---- normalisation and attention ----------------------------------------------------------- */
 
 static tensor_id build_group_norm(graph *g, const tensor_id *x, const void *context)
 {
@@ -240,8 +238,7 @@ static void test_attention(void **state)
     check(&(function){3, {{3, 2, 2, 4}, {1, 1, 5, 4}, {1, 1, 5, 4}}, build_attention, &plain, 0});
 }
 
-/* ---- element by element
- * ------------------------------------------------------------------------------ */
+/* ---- element by element -------------------------------------------------------------------- */
 
 static tensor_id build_activation(graph *g, const tensor_id *x, const void *context)
 {
@@ -331,8 +328,7 @@ static void test_clamp(void **state)
     bench_destroy(&b);
 }
 
-/* ---- together
- * --------------------------------------------------------------------------------------- */
+/* ---- together ------------------------------------------------------------------------------ */
 
 /* A resnet with a time embedding and an attention block, by its picture, a weight and a bias. */
 static tensor_id build_network(graph *g, const tensor_id *x, const void *context)

@@ -94,8 +94,7 @@ void reference_layer_norm(const reference_call *call)
     thread_pool_run(call->pool, run_count(call, false), layer_norm_run, (void *)call);
 }
 
-/* ---- gradients
- * ----------------------------------------------------------------------------------- */
+/* ---- gradients ----------------------------------------------------------------------------- */
 
 /* Inputs of the gradients: x, gamma, upstream. */
 static void input_gradient(const reference_call *call, bool grouped, size_t index)

@@ -11,8 +11,7 @@ static void blocks_run(const reference_call *call, size_t count, thread_pool_tas
     thread_pool_run(call->pool, (count + BLOCK - 1) / BLOCK, task, (void *)call);
 }
 
-/* ---- activations
- * ----------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------- */
 
 static double sigmoid(double x)
 {
@@ -125,8 +124,7 @@ void reference_geglu(const reference_call *call)
     blocks_run(call, call->count, geglu_block);
 }
 
-/* ---- arithmetic
- * -------------------------------------------------------------------------------------- */
+/* ---- arithmetic ---------------------------------------------------------------------------- */
 
 static void clamp_block(void *context, size_t index, unsigned worker)
 {

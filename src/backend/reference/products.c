@@ -76,8 +76,7 @@ static const float *reorder_weight(const reference_call *call, const reference_o
     return call->scratch;
 }
 
-/* ---- the tasks: a run of pixels times a strip of channels
- * ---------------------------------------- */
+/* ---- the tasks: a run of pixels times a strip of channels ---------------------------------- */
 
 #define PIXELS 16
 /* Source channels at a time: with a strip of output channels, a piece of the weight that stays in
@@ -244,8 +243,7 @@ void reference_conv2d_weight_gradient(const reference_call *call)
     thread_pool_run(call->pool, call->dims[0], weight_gradient_channel, (void *)call);
 }
 
-/* ---- embedding
- * ----------------------------------------------------------------------------------- */
+/* ---- embedding ----------------------------------------------------------------------------- */
 
 void reference_embedding(const reference_call *call)
 {

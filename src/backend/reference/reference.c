@@ -36,8 +36,7 @@ static const reference_kernel kernels[OPERATION_COUNT] = {
 #undef OPERATION
 };
 
-/* ---- lowering
- * --------------------------------------------------------------------------------------- */
+/* ---- lowering ------------------------------------------------------------------------------ */
 
 /* Marks the nodes that some output needs. */
 static onestep_status find_needed(const graph *g, bool **result, onestep_error *error)
@@ -225,8 +224,7 @@ done:
     return status;
 }
 
-/* ---- running
- * ---------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 /* Tells the reference backend's packed form, plain floats as in the file, from other backends'. */
 #define REFERENCE_FORMAT UINT64_C(0x7265666572656e63)
@@ -334,8 +332,7 @@ static onestep_status reference_run(backend *self, const program *p, int index,
     return status;
 }
 
-/* ---- the backend
- * ------------------------------------------------------------------------------------- */
+/* ---- the backend --------------------------------------------------------------------------- */
 
 static void reference_destroy(backend *self)
 {
