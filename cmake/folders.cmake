@@ -66,16 +66,60 @@ function(onestep_folder name)
   target_link_libraries(onestep_${name} ${scope} ${FOLDER_LIBRARIES} ${FOLDER_PRIVATE_LIBRARIES})
 endfunction()
 
+# The library from all folders: libonestep.so with only the public names, and libonestep.a as one
+# object whose internal names are made local, so that they cannot meet a program's own.
 function(onestep_library)
+  get_property(folders GLOBAL PROPERTY ONESTEP_FOLDERS)
+  set(empty ${CMAKE_BINARY_DIR}/onestep_library.c)
+  file(GENERATE OUTPUT ${empty} CONTENT "/* The library's code comes from its folders. */\n")
+  set(whole "")
+  foreach(folder ${folders})
+    list(APPEND whole $<TARGET_FILE:${folder}>)
+  endforeach()
+
+  add_library(onestep_shared SHARED ${empty})
+  target_link_libraries(onestep_shared PRIVATE -Wl,--whole-archive ${folders} -Wl,--no-whole-archive)
+  set_target_properties(onestep_shared PROPERTIES OUTPUT_NAME onestep VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR})
+  target_include_directories(onestep_shared INTERFACE
+    $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+
+  set(archive ${CMAKE_BINARY_DIR}/libonestep.a)
+  set(object ${CMAKE_BINARY_DIR}/onestep_whole.o)
+  add_custom_command(OUTPUT ${archive}
+    COMMAND ${CMAKE_LINKER} -r -o ${object} --whole-archive ${whole}
+    COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${object}
+    COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
+    COMMAND ${CMAKE_AR} rcs ${archive} ${object}
+    DEPENDS ${folders} COMMENT "libonestep.a" VERBATIM)
+  add_custom_target(onestep_static ALL DEPENDS ${archive})
+
+  
+  # From the package file back to the prefix, however deep the library folder lies.
+  file(RELATIVE_PATH ONESTEP_PREFIX_FROM_PACKAGE
+    /${CMAKE_INSTALL_LIBDIR}/cmake/onestep /)
+  configure_file(${CMAKE_SOURCE_DIR}/cmake/onestep.pc.in ${CMAKE_BINARY_DIR}/onestep.pc @ONLY)
+  configure_file(${CMAKE_SOURCE_DIR}/cmake/onestepConfig.cmake.in
+    ${CMAKE_BINARY_DIR}/onestepConfig.cmake @ONLY)
+  include(CMakePackageConfigHelpers)
+  write_basic_package_version_file(${CMAKE_BINARY_DIR}/onestepConfigVersion.cmake
+    COMPATIBILITY SameMinorVersion)
+  install(TARGETS onestep_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(FILES ${CMAKE_SOURCE_DIR}/include/onestep.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(FILES ${CMAKE_BINARY_DIR}/onestep.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  install(FILES ${CMAKE_BINARY_DIR}/onestepConfig.cmake
+    ${CMAKE_BINARY_DIR}/onestepConfigVersion.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/onestep)
 endfunction()
 
 function(onestep_program)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cli/*.c)
-  if(sources)
-    add_executable(onestep ${sources})
-    target_compile_options(onestep PRIVATE ${ONESTEP_C_FLAGS})
-    target_include_directories(onestep PRIVATE ${CMAKE_SOURCE_DIR})
-    target_link_libraries(onestep PRIVATE onestep_api)
-    set_target_properties(onestep PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
-  endif()
+  add_executable(onestep ${sources})
+  target_compile_options(onestep PRIVATE ${ONESTEP_C_FLAGS})
+  target_include_directories(onestep PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(onestep PRIVATE onestep_api)
+  set_target_properties(onestep PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  install(TARGETS onestep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(DIRECTORY ${CMAKE_SOURCE_DIR}/models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/onestep)
 endfunction()
