@@ -72,6 +72,7 @@ static onestep_status webp_error(VP8StatusCode code, onestep_error *error)
 {
     switch (code) {
     case VP8_STATUS_OUT_OF_MEMORY:
+    case VP8_STATUS_USER_ABORT: /* nobody aborts here: the set-up had no memory */
         return error_set(error, ONESTEP_ERROR_MEMORY, "WebP: no memory (libwebp)");
     case VP8_STATUS_NOT_ENOUGH_DATA:
     case VP8_STATUS_SUSPENDED:

@@ -30,7 +30,6 @@ static void fail_each(operation run, const void *input, bool may_succeed)
             fail_msg("allocation %zu: status %d, \"%s\"", n, status, error.message);
         }
         assert_true(error.message[0] != '\0');
-        assert_int_equal(run(input, &error), ONESTEP_OK);
     }
     assert_true(n > 1);
 }

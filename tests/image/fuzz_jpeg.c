@@ -1,0 +1,3 @@
+/* Reading JPEG files, pixels and texts, whatever their bytes. */
+#define FUZZ_FORMAT IMAGE_FORMAT_JPEG
+#include "image/fuzz_file.h"

@@ -1,0 +1,3 @@
+/* Reading PNG files, pixels and texts, whatever their bytes. */
+#define FUZZ_FORMAT IMAGE_FORMAT_PNG
+#include "image/fuzz_file.h"

@@ -1,0 +1,3 @@
+/* Reading WebP files, pixels and texts, whatever their bytes. */
+#define FUZZ_FORMAT IMAGE_FORMAT_WEBP
+#include "image/fuzz_file.h"
