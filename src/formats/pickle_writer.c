@@ -3,6 +3,7 @@
 
 #include "formats/pickle.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Python fills containers by so many elements at a time. */
@@ -167,6 +168,18 @@ static onestep_status find_storage(pickle_writer *writer, const named_tensor *te
     return name_map_put(writer->storages, (const char *)key, sizeof(key), *number, error);
 }
 
+/* The storage's number as text, which later tensors over the same storage refer to. */
+static onestep_status put_storage_key(pickle_writer *writer, uint32_t number, onestep_error *error)
+{
+    char memo_key[32];
+    (void)snprintf(memo_key, sizeof(memo_key), "storage %u", number);
+    if (memo_get(writer, memo_key, strlen(memo_key))) {
+        return ONESTEP_OK;
+    }
+    put_string(writer, memo_key + strlen("storage "));
+    return memo_put(writer, memo_key, strlen(memo_key), error);
+}
+
 /* ('storage', torch.FloatStorage, '0', 'cpu', count) as a persistent id */
 static onestep_status put_storage(pickle_writer *writer, const named_tensor *tensor,
                                   onestep_error *error)
@@ -184,13 +197,7 @@ static onestep_status put_storage(pickle_writer *writer, const named_tensor *ten
     if (status != ONESTEP_OK) {
         return status;
     }
-    char *key = string_format(error, "%u", number);
-    if (key == NULL) {
-        return ONESTEP_ERROR_MEMORY;
-    }
-    put_string(writer, key);
-    memory_free(key);
-    status = memo_put(writer, NULL, 0, error);
+    status = put_storage_key(writer, number, error);
     if (status == ONESTEP_OK) {
         status = put_constant(writer, "cpu", error);
     }

@@ -39,8 +39,11 @@ static onestep_status read_shard(weight_file *file, const char *index_path, cons
     mapped_file *map = &file->maps[file->map_count];
     onestep_status status = mapped_file_open(map, path, error);
     if (status == ONESTEP_OK) {
+        const char *hint;
         file->map_count++;
-        status = safetensors_read(file, map->data, map->size, error);
+        status = weight_bytes_kind(map->data, map->size, &hint) == WEIGHT_KIND_SAFETENSORS
+                     ? safetensors_read(file, map->data, map->size, error)
+                     : error_set(error, ONESTEP_ERROR_FORMAT, "not safetensors: %s", hint);
         if (status != ONESTEP_OK) {
             error_prefix(error, "shard %s", shown);
         }
