@@ -106,6 +106,26 @@ static onestep_status scan_limits(const char *text, size_t length, size_t *longe
     return ONESTEP_OK;
 }
 
+/* What jansson says, in terms of TEXT, which begins at `begin` of what it read. Some
+ * allocation failures come as syntax errors, which cannot be told apart. */
+static onestep_status parse_failure(const json_error_t *problem, size_t begin, size_t length,
+                                    onestep_error *error)
+{
+    char shown[TEXT_SHOWN];
+    if (json_error_code(problem) == json_error_out_of_memory || problem->text[0] == '\0') {
+        return error_set(error, ONESTEP_ERROR_MEMORY, "no memory for JSON of %zu bytes", length);
+    }
+    size_t position = problem->position > 0 ? (size_t)problem->position : 0;
+    if (position > begin + length) {
+        return error_set(error, ONESTEP_ERROR_FORMAT,
+                         "bad JSON: it ends in the middle, after %zu bytes: is it cut off?",
+                         length);
+    }
+    return error_set(error, ONESTEP_ERROR_FORMAT, "bad JSON at line %d, offset %zu: %s",
+                     problem->line, size_maximum(position, begin) - begin,
+                     text_shown(shown, problem->text, strlen(problem->text)));
+}
+
 onestep_status json_text_parse(json_t **object, const void *text, size_t length,
                                onestep_error *error)
 {
@@ -119,21 +139,16 @@ onestep_status json_text_parse(json_t **object, const void *text, size_t length,
     if (status != ONESTEP_OK) {
         return status;
     }
+    if (length == 0 || (longest == 0 && memchr(text, '{', length) == NULL)) {
+        return error_set(error, ONESTEP_ERROR_FORMAT, "one JSON object expected");
+    }
     size_t padding = longest + 8;
     json_feed feed = {
         .pieces = {{"[\"", 2}, {NULL, padding}, {"\",", 2}, {text, length}, {"]", 1}}};
     json_error_t problem;
     json_t *wrapper = json_load_callback(feed_read, &feed, JSON_REJECT_DUPLICATES, &problem);
     if (wrapper == NULL) {
-        if (json_error_code(&problem) == json_error_out_of_memory || problem.text[0] == '\0') {
-            return error_set(error, ONESTEP_ERROR_MEMORY, "no memory for JSON of %zu bytes",
-                             length);
-        }
-        char shown[TEXT_SHOWN];
-        size_t offset = (size_t)size_maximum((size_t)problem.position, padding + 4) - padding - 4;
-        return error_set(error, ONESTEP_ERROR_FORMAT, "bad JSON at line %d, offset %zu: %s",
-                         problem.line, size_minimum(offset, length),
-                         text_shown(shown, problem.text, strlen(problem.text)));
+        return parse_failure(&problem, padding + 4, length, error);
     }
     if (json_string_length(json_array_get(wrapper, 0)) != padding) {
         json_decref(wrapper);
