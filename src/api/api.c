@@ -129,10 +129,10 @@ void onestep_model_options_init(onestep_model_options *options)
         .size = sizeof *options, .lora_alpha_unet = NAN, .lora_alpha_vae = NAN};
 }
 
-onestep_status onestep_model_open(onestep_model **model, onestep_base *base, const char *checkpoint,
+onestep_status onestep_model_open(onestep_model **model, onestep_base *base, const char *path,
                                   const onestep_model_options *options, onestep_error *error)
 {
-    if (!model || !base || !checkpoint) {
+    if (!model || !base || !path) {
         return missing(error, !model ? "model" : !base ? "base" : "checkpoint");
     }
     *model = NULL;
@@ -140,7 +140,7 @@ onestep_status onestep_model_open(onestep_model **model, onestep_base *base, con
     onestep_model_options_init(&complete);
     onestep_status status =
         struct_complete(&complete, sizeof complete, options, "onestep_model_options", error);
-    return status == ONESTEP_OK ? model_open(model, base, checkpoint, &complete, error) : status;
+    return status == ONESTEP_OK ? model_open(model, base, path, &complete, error) : status;
 }
 
 void onestep_model_destroy(onestep_model **model)
