@@ -13,11 +13,11 @@ from sensitive import STREAM, calibrate, randomize, refit_output, spread
 PROMPTS = ["a blue bird on a yellow ground", "driving in the night", "driving in heavy rain", "an old house! 4k"]
 
 
-def calibration_pictures(kind, size=64):
+def calibration_pictures(kind, size=64, count=4):
     """A few inputs [1,3,size,size]: "edges" and "sketch" in {0,1}, "picture" in [-1,1]."""
     result = []
-    for pattern in (4, 3, 2, 4):
-        picture = generated_image(pattern, 77 + len(result), size, size)
+    for index, pattern in enumerate((4, 3, 2, 4)[:count]):
+        picture = generated_image(pattern, 77 + index, size, size)
         if kind == "edges":
             picture = np.repeat(cv2.Canny(picture, 100, 200)[:, :, None], 3, axis=2)
         tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
@@ -50,8 +50,10 @@ def clean_latent(scheduler, latent, prediction):
     return scheduler.step(prediction, torch.tensor([999]), latent).prev_sample
 
 
-def calibrate_base(text, vae, unet, scheduler, tokenizer_folder, seed):
-    """Randomizes and calibrates the three networks in the order in which they run."""
+def calibrate_base(text, vae, unet, scheduler, tokenizer_folder, seed, size=64, count=4):
+    """Randomizes and calibrates the three networks in the order in which they run.
+
+    Here and below size and count are those of the pictures of each kind to run."""
     generator = torch.Generator().manual_seed(seed)
     for network in (text, vae, unet):
         randomize(network, generator)
@@ -60,12 +62,12 @@ def calibrate_base(text, vae, unet, scheduler, tokenizer_folder, seed):
     with torch.no_grad():
         calibrate(text, lambda: text(tokens))
         states = text(tokens)[0]
-        pictures = calibration_pictures("edges") + calibration_pictures("picture")
+        pictures = calibration_pictures("edges", size, count) + calibration_pictures("picture", size, count)
         calibrate(vae, lambda: vae.encode(torch.cat(pictures)))
         vae.quant_conv.weight.data[4:] *= 0.35  # log-variances of std 0.7 around -1
         vae.quant_conv.bias.data[4:] = -1
         latents = sampled_latents(vae, pictures, generator)
-        calibrate(unet, lambda: unet(torch.cat(latents[:4]), torch.tensor([999]), encoder_hidden_states=states))
+        calibrate(unet, lambda: unet(torch.cat(latents[:count]), torch.tensor([999]), encoder_hidden_states=states[:count]))
         features = unet_features(unet, latents, states)
         if scheduler.config.prediction_type == "epsilon":
             unet.conv_out.weight.data, unet.conv_out.bias.data = refit_output(features, latents, unet.conv_out)
@@ -85,14 +87,14 @@ def describe(name, latents, predictions, clean):
     print(f"{name}: latent std {latent.std():.3f}, |eps - x| / |x| {distance:.3f}, x0 std {clean.std():.3f}")
 
 
-def randomize_skips(vae, generator, share=0.5):
+def randomize_skips(vae, generator, share=0.5, size=64, count=4):
     """Skip convolutions whose contribution has `share` of the std of what it is added to."""
     layers = [getattr(vae.decoder, f"skip_conv_{number}") for number in range(1, 5)]
     for layer in layers:
         base = getattr(layer, "base_layer", layer)
         weight = torch.randn(base.weight.shape, generator=generator) / math.sqrt(base.weight.shape[1])
         base.weight.data = weight * spread(generator, len(weight), 1, 1, 1)
-    pictures = torch.cat(calibration_pictures("edges") + calibration_pictures("picture"))
+    pictures = torch.cat(calibration_pictures("edges", size, count) + calibration_pictures("picture", size, count))
     latent = vae.encode(pictures).latent_dist.mean
     vae.decoder.incoming_skip_acts = vae.encoder.current_down_blocks
     contributions = []
@@ -145,18 +147,19 @@ def fit(name, unet, vae, scheduler, latents, states, generator):
     describe(name, latents, predictions, clean)
 
 
-def fit_paired(model, stochastic, generator):
+def fit_paired(model, stochastic, generator, size=64, count=4):
     states = text_states(model.tokenizer, model.text_encoder)
-    latents = sampled_latents(model.vae, calibration_pictures("sketch" if stochastic else "edges"), generator)
+    pictures = calibration_pictures("sketch" if stochastic else "edges", size, count)
+    latents = sampled_latents(model.vae, pictures, generator)
     fit("sketch" if stochastic else "edge", model.unet, model.vae, model.sched, latents, states, generator)
 
 
-def fit_unpaired(official, unet, vae, vae_b2a, generator):
+def fit_unpaired(official, unet, vae, vae_b2a, generator, size=64, count=4):
     tokenizer = CLIPTokenizer.from_pretrained(official.base, subfolder="tokenizer")
     text = CLIPTextModel.from_pretrained(official.base, subfolder="text_encoder").float().eval()
     scheduler = official.make_1step_sched()
-    latents = sampled_latents(vae, calibration_pictures("picture"), generator) + \
-        sampled_latents(vae_b2a, calibration_pictures("picture"), generator)
+    pictures = calibration_pictures("picture", size, count)
+    latents = sampled_latents(vae, pictures, generator) + sampled_latents(vae_b2a, pictures, generator)
     fit("unpaired", unet, vae, scheduler, latents, text_states(tokenizer, text), generator)
 
 

@@ -75,36 +75,39 @@ def old_attention_names(tensors):
     return result
 
 
-def make_base(folder, options):
-    """Builds, calibrates and writes one base model."""
+def make_base(folder, options, merges=SMALL_MERGES, **pictures):
+    """Builds, calibrates and writes one base model; returns its text encoder, VAE and UNet."""
     torch.manual_seed(options["seed"])  # for what the constructors draw; all of it is replaced
-    vocabulary = write_tokenizer_folder(os.path.join(folder, "tokenizer"), read_merges(MERGES, SMALL_MERGES), options["pad"])
-    text_config = {**options["text"], "vocab_size": len(vocabulary), "bos_token_id": len(vocabulary) - 2,
-                   "eos_token_id": len(vocabulary) - 1,
-                   "pad_token_id": 0 if options["pad"] == "exclamation" else len(vocabulary) - 1}
-    text_config.pop("torch_dtype", None)
-    text = CLIPTextModel(CLIPTextConfig(**text_config)).eval()
-    text_config = {**options["text"], **text_config}
+    vocabulary = write_tokenizer_folder(os.path.join(folder, "tokenizer"), read_merges(MERGES, merges), options["pad"])
+    text_config = {"vocab_size": len(vocabulary), "bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1,
+                   "pad_token_id": 0 if options["pad"] == "exclamation" else len(vocabulary) - 1, **options["text"]}
     parts = {name: {key: value for key, value in options[name].items() if not key.startswith("_")}
              for name in ("vae", "unet", "scheduler")}
+    text = CLIPTextModel(CLIPTextConfig(**{key: value for key, value in text_config.items() if key != "torch_dtype"})).eval()
     vae = AutoencoderKL(**parts["vae"]).eval()
     unet = UNet2DConditionModel(**parts["unet"]).eval()
     scheduler = DDPMScheduler(**parts["scheduler"])
-    calibrate_base(text, vae, unet, scheduler, os.path.join(folder, "tokenizer"), options["seed"])
+    calibrate_base(text, vae, unet, scheduler, os.path.join(folder, "tokenizer"), options["seed"], **pictures)
     for name, config in (("text_encoder", text_config), ("vae", options["vae"]), ("unet", options["unet"]),
                          ("scheduler", options["scheduler"])):
         os.makedirs(os.path.join(folder, name), exist_ok=True)
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         write_json(os.path.join(folder, name, file), config)
-    half = options["half"]
-    save_weights(text, os.path.join(folder, "text_encoder"), "model", half, shards=options["text_shards"])
-    save_weights(vae, os.path.join(folder, "vae"), "diffusion_pytorch_model", half,
-                 rename=old_attention_names if options["old_attention_names"] else None)
-    save_weights(unet, os.path.join(folder, "unet"), "diffusion_pytorch_model", half)
     write_json(os.path.join(folder, "model_index.json"), {
         "_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
         "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]})
+    save_base_weights(folder, options, text, vae, unet)
+    return text, vae, unet
+
+
+def save_base_weights(folder, options, text, vae, unet, suffix=""):
+    """Writes the three networks' weights; suffix: what stands before .safetensors in the names."""
+    half = options["half"]
+    save_weights(text, os.path.join(folder, "text_encoder"), "model" + suffix, half, shards=options["text_shards"])
+    save_weights(vae, os.path.join(folder, "vae"), "diffusion_pytorch_model" + suffix, half,
+                 rename=old_attention_names if options["old_attention_names"] else None)
+    save_weights(unet, os.path.join(folder, "unet"), "diffusion_pytorch_model" + suffix, half)
 
 
 def paired_object(official, rank_unet, rank_vae, stochastic):
@@ -118,7 +121,8 @@ def paired_object(official, rank_unet, rank_vae, stochastic):
     return model
 
 
-def make_paired(official, path, rank_unet, rank_vae, stochastic, seed):
+def make_paired(official, path, rank_unet, rank_vae, stochastic, seed, **pictures):
+    """Writes a paired checkpoint with random LoRA; pictures: size and count of those to calibrate with."""
     generator = torch.Generator().manual_seed(seed)
     model = paired_object(official, rank_unet, rank_vae, stochastic)
     first = model.unet.conv_in.conv_in_curr if stochastic else model.unet.conv_in
@@ -126,8 +130,8 @@ def make_paired(official, path, rank_unet, rank_vae, stochastic, seed):
     first.bias.data += 0.4 * first.bias.data.std() * torch.randn(first.bias.shape, generator=generator)
     randomize_lora(model.unet, generator)
     randomize_lora(model.vae, generator)
-    randomize_skips(model.vae, generator)
-    fit_paired(model, stochastic, generator)
+    randomize_skips(model.vae, generator, **pictures)
+    fit_paired(model, stochastic, generator, **pictures)
     if stochastic:
         model.unet.conv_in.r = None
     model.save_model(path)
@@ -155,7 +159,8 @@ def save_unpaired(official, path, unet, vae, vae_b2a, names):
     torch.save(contents, path)
 
 
-def make_unpaired(official, path, rank_unet, rank_vae, seed):
+def make_unpaired(official, path, rank_unet, rank_vae, seed, **pictures):
+    """Writes an unpaired checkpoint with random LoRA and two VAEs; pictures: size and count of those to calibrate with."""
     generator = torch.Generator().manual_seed(seed)
     unet, vae, vae_b2a, names = unpaired_object(official, rank_unet, rank_vae)
     randomize_lora(unet, generator)
@@ -164,8 +169,8 @@ def make_unpaired(official, path, rank_unet, rank_vae, seed):
             if "lora" not in name and "skip" not in name and parameter.dim() > 1:
                 parameter.data += 0.2 * parameter.data.std() * torch.randn(parameter.shape, generator=generator)
         randomize_lora(part, generator)
-        randomize_skips(part, generator)
-    fit_unpaired(official, unet, vae, vae_b2a, generator)
+        randomize_skips(part, generator, **pictures)
+    fit_unpaired(official, unet, vae, vae_b2a, generator, **pictures)
     save_unpaired(official, path, unet, vae, vae_b2a, names)
 
 

@@ -127,5 +127,6 @@ def randomize_lora(model, generator, share=0.35):
             first, second = module.lora_A[adapter], module.lora_B[adapter]
             first.weight.data = torch.randn(first.weight.shape, generator=generator) / math.sqrt(first.weight[0].numel())
             second.weight.data = torch.randn(second.weight.shape, generator=generator)
-            delta = module.scaling[adapter] * second.weight.data.flatten(1) @ first.weight.data.flatten(1)
-            second.weight.data *= share * base.weight.data.norm() / delta.norm()
+            rows, columns = first.weight.data.flatten(1), second.weight.data.flatten(1)
+            norm = module.scaling[adapter] * ((columns.T @ columns) * (rows @ rows.T)).sum().sqrt()  # of scale * B A
+            second.weight.data *= share * base.weight.data.norm() / norm
