@@ -45,12 +45,13 @@ static uint64_t sip_hash(const uint64_t key[2], const char *bytes, size_t length
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
                      key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
     for (size_t position = 0; position <= length; position += 8) {
-        size_t left = size_minimum(length - position, 8);
         uint64_t word = 0;
-        for (size_t i = 0; i < left; ++i) {
-            word |= (uint64_t)(uint8_t)bytes[position + i] << 8 * i;
-        }
-        if (left < 8) {
+        if (length - position >= 8) {
+            memcpy(&word, bytes + position, 8); /* in the machine's order: the hash stays here */
+        } else {
+            for (size_t i = 0; i < length - position; ++i) {
+                word |= (uint64_t)(uint8_t)bytes[position + i] << 8 * i;
+            }
             word |= (uint64_t)length << 56;
         }
         v[3] ^= word;

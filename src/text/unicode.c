@@ -1,6 +1,6 @@
 #include "text/unicode.h"
+#include "text/compose.h"
 
-#include <string.h>
 #include <utf8proc.h>
 
 /* ---- UTF-8 -------------------------------------------------------------------------------- */
@@ -82,104 +82,6 @@ point_class unicode_class(uint32_t point)
     }
 }
 
-/* ---- composition (NFC) -------------------------------------------------------------------- */
-
-typedef struct point_list {
-    utf8proc_int32_t *points;
-    size_t count, capacity;
-} point_list;
-
-static unsigned combining_class(utf8proc_int32_t point)
-{
-    return (unsigned)utf8proc_get_property(point)->combining_class;
-}
-
-/* Appends the canonical decomposition of a code point. */
-static onestep_status append_decomposed(point_list *list, uint32_t point, onestep_error *error)
-{
-    enum { LONGEST = 32 }; /* no code point decomposes to more than four */
-    if (list->capacity - list->count < LONGEST) {
-        size_t capacity = size_maximum(list->capacity * 2, 256);
-        utf8proc_int32_t *points = memory_resize(list->points, capacity, sizeof *points, error);
-        if (points == NULL) {
-            return ONESTEP_ERROR_MEMORY;
-        }
-        list->points = points;
-        list->capacity = capacity;
-    }
-    int boundary = UTF8PROC_BOUNDCLASS_START;
-    utf8proc_ssize_t count =
-        utf8proc_decompose_char((utf8proc_int32_t)point, list->points + list->count, LONGEST,
-                                UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &boundary);
-    if (count < 0 || count > LONGEST) {
-        return error_set(error, ONESTEP_ERROR_INTERNAL, "prompt: U+%04X cannot be decomposed",
-                         (unsigned)point);
-    }
-    list->count += (size_t)count;
-    return ONESTEP_OK;
-}
-
-/* Puts a run of combining marks into the order of their classes, equal ones as they came. Counting
- * keeps this linear however many marks a hostile prompt piles up. */
-static onestep_status order_marks(utf8proc_int32_t *marks, size_t count, onestep_error *error)
-{
-    bool ordered = true;
-    for (size_t i = 1; i < count && ordered; ++i) {
-        ordered = combining_class(marks[i - 1]) <= combining_class(marks[i]);
-    }
-    if (ordered) {
-        return ONESTEP_OK;
-    }
-    utf8proc_int32_t *sorted = memory_allocate(count, sizeof *sorted, error);
-    if (sorted == NULL) {
-        return ONESTEP_ERROR_MEMORY;
-    }
-    size_t starts[257] = {0};
-    for (size_t i = 0; i < count; ++i) {
-        starts[(combining_class(marks[i]) & 0xff) + 1] += 1;
-    }
-    for (size_t c = 1; c < 257; ++c) {
-        starts[c] += starts[c - 1];
-    }
-    for (size_t i = 0; i < count; ++i) {
-        sorted[starts[combining_class(marks[i]) & 0xff]++] = marks[i];
-    }
-    memcpy(marks, sorted, count * sizeof *marks);
-    memory_free(sorted);
-    return ONESTEP_OK;
-}
-
-/* Puts the composed form of the text into the list. */
-static onestep_status compose(point_list *list, const char *text, size_t length,
-                              onestep_error *error)
-{
-    uint32_t point;
-    for (size_t position = 0; position < length && utf8_read(text, length, &position, &point);) {
-        onestep_status status = append_decomposed(list, point, error);
-        if (status != ONESTEP_OK) {
-            return status;
-        }
-    }
-    for (size_t i = 0; i < list->count;) {
-        size_t end = i;
-        while (end < list->count && combining_class(list->points[end]) != 0) {
-            ++end;
-        }
-        onestep_status status = order_marks(list->points + i, end - i, error);
-        if (status != ONESTEP_OK) {
-            return status;
-        }
-        i = end + 1;
-    }
-    utf8proc_ssize_t count = utf8proc_normalize_utf32(list->points, (utf8proc_ssize_t)list->count,
-                                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (count < 0) {
-        return error_set(error, ONESTEP_ERROR_INTERNAL, "prompt: cannot be composed");
-    }
-    list->count = (size_t)count;
-    return ONESTEP_OK;
-}
-
 /* ---- the normal form ---------------------------------------------------------------------- */
 
 /* Appends one code point of a composed text; `*after_space` tells whether a space came before. */
@@ -223,7 +125,7 @@ onestep_status unicode_normalize(text_buffer *normal, const char *text, size_t l
             append_normal(normal, point, &after_space);
         }
     } else {
-        status = compose(&list, text, length, error);
+        status = compose_text(&list, text, length, error);
         for (size_t i = 0; i < list.count && status == ONESTEP_OK; ++i) {
             append_normal(normal, (uint32_t)list.points[i], &after_space);
         }
@@ -232,6 +134,6 @@ onestep_status unicode_normalize(text_buffer *normal, const char *text, size_t l
         status =
             error_set(error, ONESTEP_ERROR_MEMORY, "out of memory: prompt of %zu bytes", length);
     }
-    memory_free(list.points);
+    point_list_free(&list);
     return status;
 }
