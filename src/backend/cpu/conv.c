@@ -1,5 +1,6 @@
 #include "backend/cpu/conv.h"
 
+#include "backend/cpu/conv_cost.h"
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/conv_kernels.h"
 #include "backend/cpu/winograd.h"
@@ -71,10 +72,14 @@ static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
 {
     conv_direct_layout layout;
     size_t floats;
-    return conv_direct_plan(&layout, &plan->shape, kernels, plan->threads) &&
-           size_multiply(layout.panels, layout.panel_floats, &floats) &&
-           size_multiply(floats, sizeof(float), &plan->packed_bytes) &&
-           size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes);
+    if (!conv_direct_plan(&layout, &plan->shape, kernels, plan->threads) ||
+        !size_multiply(layout.panels, layout.panel_floats, &floats) ||
+        !size_multiply(floats, sizeof(float), &plan->packed_bytes) ||
+        !size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes)) {
+        return false;
+    }
+    plan->predicted_seconds = conv_direct_seconds(&layout, &plan->shape, kernels, plan->threads);
+    return true;
 }
 
 static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
@@ -87,6 +92,7 @@ static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
         return false;
     }
     plan->scratch_bytes = winograd_scratch_bytes(&layout, plan->threads);
+    plan->predicted_seconds = winograd_seconds(&layout, &plan->shape, kernels, plan->threads);
     return true;
 }
 
@@ -98,7 +104,20 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
         return false;
     }
     if (algorithm == CONV_ALGORITHM_COUNT) {
-        algorithm = CONV_DIRECT;
+        /* Algorithms round differently: the choice must not depend on threads or batch. */
+        conv_shape single = *shape;
+        single.batch = 1;
+        double fastest = 0;
+        for (conv_algorithm each = CONV_DIRECT; each < CONV_ALGORITHM_COUNT; each++) {
+            conv_plan candidate;
+            if (conv_plan_create(&candidate, &single, level, precision, each, 1) &&
+                (algorithm == CONV_ALGORITHM_COUNT || candidate.predicted_seconds < fastest)) {
+                algorithm = each;
+                fastest = candidate.predicted_seconds;
+            }
+        }
+        return algorithm != CONV_ALGORITHM_COUNT &&
+               conv_plan_create(plan, shape, level, precision, algorithm, threads);
     }
     *plan = (conv_plan){
         .shape = *shape,

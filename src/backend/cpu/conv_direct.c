@@ -219,6 +219,7 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
         .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm_offset,
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm_offset,
         .silu = arguments->input_silu,
+        .ahead = l->input_width * arguments->input_stride, /* the next row */
     };
     /* Columns of the patch that lie in the picture: begin..end-1. */
     const size_t x0 = tile->left * shape->stride;
@@ -306,6 +307,9 @@ static void multiply_block(const direct_context *context, size_t block, size_t f
     for (size_t tap = 0; tap < steps; tap++) {
         task.a = patch + (tap / kernel * l->patch_width + tap % kernel) * l->patch_stride;
         task.b = packed + tap * count * l->panel_columns;
+        const size_t next = tap + 1 == steps ? tap : tap + 1;
+        task.next_a = patch + (next / kernel * l->patch_width + next % kernel) * l->patch_stride;
+        task.next_b = packed + (tap + 1) * count * l->panel_columns;
         task.accumulate = block > 0 || tap > 0;
         context->kernels->multiply(&task);
     }

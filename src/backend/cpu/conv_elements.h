@@ -5,6 +5,8 @@
 #include "backend/cpu/conv_kernels.h"
 #include "backend/cpu/conv_vector.h"
 
+#define LINE_FLOATS 16 /* of a cache line */
+
 ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bool silu)
 {
     const size_t whole = task->channels / CONV_VECTOR_FLOATS * CONV_VECTOR_FLOATS;
@@ -12,6 +14,9 @@ ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bo
     for (size_t pixel = 0; pixel < task->pixels; pixel++) {
         const float *source = task->source + pixel * task->source_stride;
         float *destination = task->destination + pixel * task->destination_stride;
+        for (size_t c = 0; c < task->channels; c += LINE_FLOATS) {
+            __builtin_prefetch(source + task->ahead + c);
+        }
         for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
             vector x = vector_load(source + c);
             if (normalise) {
@@ -65,14 +70,15 @@ ALWAYS_INLINE void epilogue_channels(const conv_epilogue *task, size_t channel, 
         epilogue_load(task->image_bias == NULL ? NULL : task->image_bias + channel, count);
     const vector gate_bias =
         epilogue_load(!geglu || task->gate_bias == NULL ? NULL : task->gate_bias + channel, count);
-    const vector added = bias + image_bias;
     const vector output_scale = vector_set(task->output_scale);
     const vector residual_scale = vector_set(task->residual_scale);
     vector sum = {0};
     vector square = {0};
     for (size_t row = 0; row < task->rows; row++) {
         const float *sums = task->sums + row * task->sums_stride;
-        vector y = vector_load(sums + column) + added; /* sums are padded to whole panels */
+        /* Sums are padded to whole panels. The image bias comes after the bias, where a residual
+         * would: on pictures of one pixel the two cannot be told apart, and must round alike. */
+        vector y = vector_load(sums + column) + bias + image_bias;
         if (geglu) {
             y *= vector_gelu(vector_load(sums + gate_column) + gate_bias);
         }

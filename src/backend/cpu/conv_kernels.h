@@ -18,6 +18,7 @@ typedef struct conv_multiply {
     float *c;
     size_t c_stride;
     bool accumulate;
+    const float *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply;
 
 /* Copies `pixels` runs of `channels` floats, normalised (scale and shift may be NULL: none) and
@@ -30,6 +31,7 @@ typedef struct conv_prologue {
     size_t pixels, channels;
     const float *scale, *shift;
     bool silu;
+    size_t ahead; /* floats from a pixel to the one that is worth prefetching meanwhile */
 } conv_prologue;
 
 /* The end of a convolution for rows of sums: adds bias and image bias, activates, adds the

@@ -4,12 +4,17 @@
 
 enum {
     LINE_FLOATS = 16,
-    TASK_TILES = 48,        /* tiles a task: rows of the matrix product */
-    TASK_COLUMNS = 64,      /* output channels a task */
-    CHUNK = 32,             /* channels of an input task: its rows stay in L2 */
-    SEGMENT_PIXELS = 96,    /* width of an input task */
-    INPUT_BYTES = 12 << 20, /* transformed input of a part, about */
-    WEIGHT_BYTES = 8 << 20, /* transformed weights of a block, about */
+    PART_TILES = 128,             /* tiles of a part, at most about */
+    PART_COLUMNS = 32,            /* tiles of a part across */
+    TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
+    TASK_COLUMNS = 64,            /* output channels a task */
+    CHUNK = 32,                   /* channels of an input task: its rows stay in L2 */
+    SEGMENT_PIXELS = 96,          /* width of an input task */
+    WHOLE_BYTES = 20 << 20,       /* transformed inputs up to so many bytes are made all at once */
+    SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
+    SMALL_INPUT_BYTES = 2 << 20,  /* then so many bytes of inputs at once a thread */
+    LARGE_INPUT_BYTES = 6 << 20,  /* else so many, as all weights pass each time */
+    WEIGHT_BYTES = 4 << 20,       /* transformed weights of a block, where there are several */
 };
 
 typedef struct variant_sizes {
@@ -45,7 +50,8 @@ static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
-static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_kernels *kernels)
+static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_kernels *kernels,
+                       unsigned threads)
 {
     l->tiles_down = divide_up(shape->output_height, l->tile);
     l->tiles_across = divide_up(shape->output_width, l->tile);
@@ -54,34 +60,48 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     if (!multiply3(l->points * l->points, l->input_tile_stride, sizeof(float), &tile_bytes)) {
         return false;
     }
-    const size_t most = size_maximum(1, INPUT_BYTES / tile_bytes);
-    l->parts_across = divide_up(l->tiles_across, size_maximum(most, TASK_TILES));
+    l->parts_across = divide_up(l->tiles_across, PART_COLUMNS);
     l->part_columns = divide_up(l->tiles_across, l->parts_across);
     l->parts_across = divide_up(l->tiles_across, l->part_columns);
-    l->parts_down = divide_up(l->tiles_down, size_maximum(1, most / l->part_columns));
+    l->parts_down = divide_up(l->tiles_down, size_maximum(1, PART_TILES / l->part_columns));
     l->part_rows = divide_up(l->tiles_down, l->parts_down);
     l->parts_down = divide_up(l->tiles_down, l->part_rows);
-    const size_t part_tiles = l->part_rows * l->part_columns;
+    l->part_tiles = l->part_rows * l->part_columns;
     const size_t target = TASK_TILES / kernels->rows * kernels->rows;
-    l->blocks = divide_up(part_tiles, target);
-    l->block_tiles = size_round_up(divide_up(part_tiles, l->blocks), kernels->rows);
-    l->block_tiles = size_minimum(l->block_tiles, part_tiles);
-    l->blocks = divide_up(part_tiles, l->block_tiles);
-    l->group = 1;
+    l->blocks = divide_up(l->part_tiles, target);
+    l->block_tiles = size_round_up(divide_up(l->part_tiles, l->blocks), kernels->rows);
+    l->block_tiles = size_minimum(l->block_tiles, l->part_tiles);
+    l->blocks = divide_up(l->part_tiles, l->block_tiles);
+    const size_t parts = l->parts_across * l->parts_down;
     l->join = 1;
-    if (l->parts_across * l->parts_down == 1) {
-        if (l->blocks == 1) {
-            l->join = size_minimum(shape->batch, size_maximum(1, target / part_tiles));
-        }
-        l->group = size_maximum(l->join, most / part_tiles / l->join * l->join);
-        l->group = size_minimum(shape->batch, l->group);
+    if (parts == 1 && l->blocks == 1) {
+        l->join = size_minimum(shape->batch, size_maximum(1, target / l->part_tiles));
     }
-    l->groups = divide_up(shape->batch, l->group);
-    l->super_tiles = part_tiles * l->group;
+
+    /* How many parts are transformed at once. Results do not depend on it. */
+    if (!size_multiply(shape->batch, parts, &l->units)) {
+        return false;
+    }
+    const size_t part_bytes = l->part_tiles * tile_bytes;
+    const double weights = (double)(l->products * l->products) * (double)l->channels *
+                           (double)l->outputs * sizeof(float);
+    const size_t most = weights <= SMALL_WEIGHT_BYTES ? SMALL_INPUT_BYTES : LARGE_INPUT_BYTES;
+    l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
+    if (l->group < l->units) {
+        l->group = size_maximum(1, most * threads / part_bytes);
+    }
+    l->group = size_minimum(l->units, size_round_up(l->group, l->join));
+    l->supers = divide_up(l->units, l->group);
+    l->super_tiles = l->part_tiles * l->group;
     l->segments = divide_up(l->part_columns, SEGMENT_PIXELS / l->tile);
     l->segment_tiles = divide_up(l->part_columns, l->segments);
     l->segments = divide_up(l->part_columns, l->segment_tiles);
     return true;
+}
+
+static size_t count_tile_tasks(const winograd_layout *l, size_t units)
+{
+    return l->join > 1 ? divide_up(units, l->join) : units * l->blocks;
 }
 
 static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsigned threads)
@@ -94,13 +114,13 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
         !multiply3(products * sizeof(float), l->channels, l->panel_columns, &panel_bytes)) {
         return false;
     }
-    size_t panels = size_maximum(1, WEIGHT_BYTES / panel_bytes);
-    panels = size_minimum(l->panels, panels);
+    /* All weights where several groups of parts need them, so that they are transformed once. */
+    const size_t panels = l->supers > 1 ? l->panels : size_maximum(1, WEIGHT_BYTES / panel_bytes);
     l->weight_blocks = divide_up(l->panels, panels);
     l->weight_panels = divide_up(l->panels, l->weight_blocks);
     l->weight_blocks = divide_up(l->panels, l->weight_panels);
     /* Enough tasks for every thread where the picture is small. */
-    const size_t tile_tasks = l->join > 1 ? divide_up(l->group, l->join) : l->group * l->blocks;
+    const size_t tile_tasks = count_tile_tasks(l, l->group);
     l->task_panels = size_maximum(1, TASK_COLUMNS / l->panel_columns);
     while (l->task_panels > 1 &&
            tile_tasks * divide_up(l->weight_panels, l->task_panels) < 4 * (size_t)threads) {
@@ -137,7 +157,7 @@ bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm a
     l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
     l->step_channels = conv_step_channels(l->channels);
     l->chunk = size_minimum(CHUNK, l->padded_channels);
-    if (!plan_tiles(l, shape, kernels) || !plan_weights(l, kernels, threads)) {
+    if (!plan_tiles(l, shape, kernels, threads) || !plan_weights(l, kernels, threads)) {
         return false;
     }
 
@@ -161,8 +181,7 @@ bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm a
                         l->tile * l->tile * l->sums_tile_stride + odd_lines(task_tiles) +
                         odd_lines(l->tile * l->tile);
     l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * float_bytes;
-    const size_t supers = l->groups * l->parts_down * l->parts_across;
-    l->input_buffers = supers > 1 ? 2 : 1;
+    l->input_buffers = l->supers > 1 ? 2 : 1;
     l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
     return l->input_bytes <= SIZE_MAX / 8 && l->weight_bytes <= SIZE_MAX / 8;
 }
@@ -217,24 +236,26 @@ typedef struct winograd_context {
     winograd_phase phase;
 } winograd_context;
 
-/* The tiles that are transformed together. */
-typedef struct winograd_super {
-    size_t image, images;
-    size_t part;                     /* of the image */
+/* A part of an image: a rectangle of tiles. */
+typedef struct winograd_unit {
+    size_t image, part;
     size_t top, left, rows, columns; /* in tiles */
-} winograd_super;
+} winograd_unit;
 
-static winograd_super super_at(const winograd_layout *l, const conv_shape *shape, size_t index)
+static winograd_unit unit_at(const winograd_layout *l, size_t index)
 {
     const size_t parts = l->parts_down * l->parts_across;
-    winograd_super super = {.part = index % parts};
-    super.image = index / parts * l->group;
-    super.images = size_minimum(l->group, shape->batch - super.image);
-    super.top = super.part / l->parts_across * l->part_rows;
-    super.left = super.part % l->parts_across * l->part_columns;
-    super.rows = size_minimum(l->part_rows, l->tiles_down - super.top);
-    super.columns = size_minimum(l->part_columns, l->tiles_across - super.left);
-    return super;
+    winograd_unit unit = {.image = index / parts, .part = index % parts};
+    unit.top = unit.part / l->parts_across * l->part_rows;
+    unit.left = unit.part % l->parts_across * l->part_columns;
+    unit.rows = size_minimum(l->part_rows, l->tiles_down - unit.top);
+    unit.columns = size_minimum(l->part_columns, l->tiles_across - unit.left);
+    return unit;
+}
+
+static size_t units_of(const winograd_layout *l, size_t super)
+{
+    return size_minimum(l->group, l->units - super * l->group);
 }
 
 static void weight_task(const winograd_context *context, size_t index)
@@ -287,6 +308,7 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
         .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm,
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm,
         .silu = arguments->input_silu,
+        .ahead = shape->input_width * arguments->input_stride, /* the next row */
     };
     const size_t begin_x = (size_t)(x + (long)begin);
     if (!l->duplicate) {
@@ -304,27 +326,27 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
     }
 }
 
-/* Transforms a column of tiles: one segment of all tile rows of an image's part, one chunk of
- * channels. Rows that two tile rows share are prepared once. */
+/* Transforms a column of tiles: one segment of all tile rows of a part, one chunk of channels. Rows
+ * that two tile rows share are prepared once. */
 static void input_task(const winograd_context *context, size_t index, float *memory)
 {
     const winograd_layout *l = &context->layout;
     const conv_shape *shape = &context->plan->shape;
     const winograd_phase *phase = &context->phase;
-    const winograd_super super = super_at(l, shape, phase->input_super);
     const size_t chunks = divide_up(l->channels, l->chunk);
     const size_t first = index % chunks * l->chunk;
     const size_t segment = index / chunks % l->segments;
-    const size_t image = index / chunks / l->segments;
+    const size_t position = index / chunks / l->segments; /* of the part */
+    const winograd_unit unit = unit_at(l, phase->input_super * l->group + position);
     const size_t left = segment * l->segment_tiles;
-    if (left >= super.columns) {
+    if (left >= unit.columns) {
         return;
     }
-    const size_t tiles = size_minimum(l->segment_tiles, super.columns - left);
+    const size_t tiles = size_minimum(l->segment_tiles, unit.columns - left);
     const size_t count = size_minimum(l->chunk, l->channels - first);
     const size_t pixels = (tiles - 1) * l->step + l->inputs;
     /* On an upsampled picture a tile begins at the low-resolution pixel before it. */
-    const long x = (long)((super.left + left) * l->step) - (long)shape->pad_left;
+    const long x = (long)((unit.left + left) * l->step) - (long)shape->pad_left;
     winograd_input task = {
         .variant = l->variant,
         .pixel_stride = l->chunk,
@@ -334,38 +356,58 @@ static void input_task(const winograd_context *context, size_t index, float *mem
         .output_tile_stride = l->input_tile_stride,
         .output_point_stride = l->input_point_stride,
     };
-    for (size_t row = 0; row < super.rows; row++) {
+    for (size_t row = 0; row < unit.rows; row++) {
         const size_t start = row == 0 ? 0 : l->inputs - l->step;
         const size_t base = row * l->step;
         for (size_t i = 0; i < l->inputs; i++) {
             float *prepared = memory + (base + i) % l->inputs * l->row_floats;
             task.rows[i] = prepared;
             if (i >= start) {
-                const long y = (long)((super.top + row) * l->step + i) - (long)shape->pad_top;
-                prepare_row(context, super.image + image, y, x, pixels, first, count, prepared);
+                const long y = (long)((unit.top + row) * l->step + i) - (long)shape->pad_top;
+                prepare_row(context, unit.image, y, x, pixels, first, count, prepared);
             }
         }
-        const size_t slot = (image * super.rows + row) * super.columns + left;
+        const size_t slot = position * l->part_tiles + row * unit.columns + left;
         task.output = phase->next_inputs + slot * l->input_tile_stride + first;
         context->kernels->winograd_input(&task);
     }
 }
 
 typedef struct winograd_products {
-    winograd_super super;
-    size_t first_tile, tiles; /* slots of the super-block */
+    size_t first_tile, tiles; /* slots of the transformed input */
     size_t block;             /* of the statistics */
     size_t channel, channels; /* output channels */
     float *sums, *pixels;     /* worker memory */
     uint32_t *offsets, *indices;
 } winograd_products;
 
+/* Where step `call` of the sums, counted over all products, finds its rows and panels. */
+static const float *products_input(const winograd_context *context, const winograd_products *work,
+                                   size_t call)
+{
+    const winograd_layout *l = &context->layout;
+    const uint8_t *point_of = variants[l->variant].point_of_product;
+    const size_t steps = divide_up(l->channels, l->step_channels);
+    const size_t product = call / steps;
+    const size_t point =
+        point_of[product / l->products] * l->points + point_of[product % l->products];
+    return context->phase.inputs + point * l->input_point_stride +
+           work->first_tile * l->input_tile_stride + call % steps * l->step_channels;
+}
+
+static const float *products_weights(const winograd_context *context, size_t first_panel,
+                                     size_t call)
+{
+    const winograd_layout *l = &context->layout;
+    const size_t steps = divide_up(l->channels, l->step_channels);
+    return context->phase.weights + call / steps * l->weight_product_stride +
+           (first_panel * l->channels + call % steps * l->step_channels) * l->panel_columns;
+}
+
 static void multiply_products(const winograd_context *context, const winograd_products *work,
                               size_t first_panel, size_t panels)
 {
     const winograd_layout *l = &context->layout;
-    const winograd_phase *phase = &context->phase;
-    const uint8_t *point_of = variants[l->variant].point_of_product;
     for (size_t tile = 0; tile < work->tiles; tile++) {
         work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
     }
@@ -376,19 +418,22 @@ static void multiply_products(const winograd_context *context, const winograd_pr
         .panels = panels,
         .c_stride = l->sums_tile_stride,
     };
-    for (size_t product = 0; product < l->products * l->products; product++) {
-        const size_t point =
-            point_of[product / l->products] * l->points + point_of[product % l->products];
-        task.c = work->sums + product * l->sums_product_stride;
-        for (size_t step = 0; step < l->channels; step += l->step_channels) {
-            task.a = phase->inputs + point * l->input_point_stride +
-                     work->first_tile * l->input_tile_stride + step;
-            task.b = phase->weights + product * l->weight_product_stride +
-                     (first_panel * l->channels + step) * l->panel_columns;
-            task.depth = size_minimum(l->step_channels, l->channels - step);
-            task.accumulate = step > 0;
-            context->kernels->multiply(&task);
+    const size_t steps = divide_up(l->channels, l->step_channels);
+    const size_t calls = l->products * l->products * steps;
+    task.next_a = products_input(context, work, 0);
+    task.next_b = products_weights(context, first_panel, 0);
+    for (size_t call = 0; call < calls; call++) {
+        const size_t begin = call % steps * l->step_channels;
+        task.a = task.next_a;
+        task.b = task.next_b;
+        task.c = work->sums + call / steps * l->sums_product_stride;
+        task.depth = size_minimum(l->step_channels, l->channels - begin);
+        task.accumulate = begin > 0;
+        if (call + 1 < calls) {
+            task.next_a = products_input(context, work, call + 1);
+            task.next_b = products_weights(context, first_panel, call + 1);
         }
+        context->kernels->multiply(&task);
     }
 }
 
@@ -468,38 +513,36 @@ static void finish_tile(const winograd_context *context, const winograd_products
 static void product_task(const winograd_context *context, size_t index, float *memory)
 {
     const winograd_layout *l = &context->layout;
-    const conv_shape *shape = &context->plan->shape;
     const winograd_phase *phase = &context->phase;
-    const winograd_super super = super_at(l, shape, phase->product_super);
-    const size_t image_tiles = super.rows * super.columns;
-    const size_t tile_tasks =
-        l->join > 1 ? divide_up(super.images, l->join) : super.images * l->blocks;
+    const size_t units = units_of(l, phase->product_super);
+    const size_t tile_tasks = count_tile_tasks(l, units);
     /* Neighbouring tasks share weights. */
     const size_t tile_task = index % tile_tasks;
     const size_t first_panel = index / tile_tasks * l->task_panels;
     const size_t block_panels =
         size_minimum(l->weight_panels, l->panels - phase->product_block * l->weight_panels);
     const size_t panels = size_minimum(l->task_panels, block_panels - first_panel);
-    winograd_products work = {.super = super};
+    winograd_products work = {0};
     work.channel = (phase->product_block * l->weight_panels + first_panel) * l->panel_columns;
     work.channels = size_minimum(panels * l->panel_columns, l->outputs - work.channel);
-    size_t image; /* of the super-block */
-    size_t images = 1;
+    const size_t position = l->join > 1 ? tile_task * l->join : tile_task / l->blocks;
+    const size_t first_unit = phase->product_super * l->group + position;
+    const winograd_unit unit = unit_at(l, first_unit);
+    const size_t unit_tiles = unit.rows * unit.columns;
+    size_t joined = 1;
+    size_t first = 0; /* tile of the unit */
     if (l->join > 1) {
-        image = tile_task * l->join;
-        images = size_minimum(l->join, super.images - image);
-        work.first_tile = image * image_tiles;
-        work.tiles = images * image_tiles;
+        joined = size_minimum(l->join, units - position);
+        work.tiles = joined * unit_tiles;
     } else {
-        image = tile_task / l->blocks;
         const size_t block = tile_task % l->blocks;
-        work.block = super.part * l->blocks + block;
-        const size_t first = size_minimum(image_tiles, block * l->block_tiles);
-        work.first_tile = image * image_tiles + first;
-        work.tiles = size_minimum(l->block_tiles, image_tiles - first);
+        first = size_minimum(unit_tiles, block * l->block_tiles);
+        work.block = unit.part * l->blocks + block;
+        work.tiles = size_minimum(l->block_tiles, unit_tiles - first);
     }
-    for (size_t i = 0; i < images; i++) {
-        clear_statistics(context, &work, super.image + image + i);
+    work.first_tile = position * l->part_tiles + first;
+    for (size_t i = 0; i < joined; i++) {
+        clear_statistics(context, &work, unit.image + i);
     }
     if (work.tiles == 0) {
         return;
@@ -518,12 +561,12 @@ static void product_task(const winograd_context *context, size_t index, float *m
         .output_stride = l->sums_tile_stride,
     };
     for (size_t i = 0; i < work.tiles; i++) {
-        const size_t slot = work.first_tile + i;
-        const size_t tile = slot % image_tiles;
+        const size_t tile = (first + i) % unit_tiles;
+        const size_t image = unit.image + (first + i) / unit_tiles;
         task.sums = work.sums + i * l->sums_tile_stride;
         context->kernels->winograd_output(&task);
-        finish_tile(context, &work, super.image + slot / image_tiles,
-                    super.top + tile / super.columns, super.left + tile % super.columns);
+        finish_tile(context, &work, image, unit.top + tile / unit.columns,
+                    unit.left + tile % unit.columns);
     }
 }
 
@@ -549,9 +592,9 @@ static void run_phase(winograd_context *context, thread_pool *pool)
                     context);
 }
 
-static size_t count_input_tasks(const winograd_layout *l, const winograd_super *super)
+static size_t count_input_tasks(const winograd_layout *l, size_t super)
 {
-    return super->images * l->segments * divide_up(l->channels, l->chunk);
+    return units_of(l, super) * l->segments * divide_up(l->channels, l->chunk);
 }
 
 static size_t count_weight_tasks(const winograd_layout *l, size_t block)
@@ -577,21 +620,17 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
     weights[1] = (float *)(void *)(memory + (l->weight_buffers - 1) * l->weight_bytes);
     context.workers = memory + l->weight_buffers * l->weight_bytes;
 
-    const size_t supers = l->groups * l->parts_down * l->parts_across;
-    winograd_super super = super_at(l, &plan->shape, 0);
     context.phase = (winograd_phase){
         .weight_tasks = count_weight_tasks(l, 0),
-        .input_tasks = count_input_tasks(l, &super),
+        .input_tasks = count_input_tasks(l, 0),
         .next_inputs = inputs[0],
         .next_weights = weights[0],
     };
     run_phase(&context, pool);
     size_t turn = 0; /* blocks of weights multiplied so far */
-    for (size_t s = 0; s < supers; s++) {
+    for (size_t s = 0; s < l->supers; s++) {
         for (size_t block = 0; block < l->weight_blocks; block++, turn++) {
-            super = super_at(l, &plan->shape, s);
-            const size_t tile_tasks =
-                l->join > 1 ? divide_up(super.images, l->join) : super.images * l->blocks;
+            const size_t tile_tasks = count_tile_tasks(l, units_of(l, s));
             const size_t panels = count_weight_tasks(l, block);
             winograd_phase phase = {
                 .product_tasks = tile_tasks * divide_up(panels, l->task_panels),
@@ -601,16 +640,15 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
                 .weights = weights[turn % 2],
             };
             const bool last_block = block + 1 == l->weight_blocks;
-            const bool last_super = s + 1 == supers;
+            const bool last_super = s + 1 == l->supers;
             if (l->weight_blocks > 1 && !(last_block && last_super)) {
                 phase.weight_block = last_block ? 0 : block + 1;
                 phase.weight_tasks = count_weight_tasks(l, phase.weight_block);
                 phase.next_weights = weights[(turn + 1) % 2];
             }
             if (last_block && !last_super) {
-                super = super_at(l, &plan->shape, s + 1);
                 phase.input_super = s + 1;
-                phase.input_tasks = count_input_tasks(l, &super);
+                phase.input_tasks = count_input_tasks(l, s + 1);
                 phase.next_inputs = inputs[(s + 1) % 2];
             }
             context.phase = phase;

@@ -1,11 +1,12 @@
 /* Winograd's convolution: private to the convolution files.
  *
- * The picture is cut into tiles of m x m outputs. A part (a rectangle of tiles of one image, or
- * several small images) is transformed into shared scratch [point][tile][channel], output channels
- * are taken in blocks whose weights are transformed into shared scratch when they are used
- * [product][panel][channel][column], and tasks multiply a block of tiles with a few panels for all
- * products and transform the sums back. Weights are packed untransformed; while one block or part
- * is multiplied, the next one is transformed. */
+ * The picture is cut into tiles of m x m outputs, and the tiles into parts (rectangles of tiles of
+ * one image). A group of parts is transformed into shared scratch [point][tile][channel], weights
+ * are transformed into shared scratch too [product][panel][channel][column], and tasks multiply a
+ * block of tiles with a few panels for all products and transform the sums back. Weights are packed
+ * untransformed: all of them are transformed once where many groups use them, and in blocks of
+ * output channels where there is one group. While a group or block is multiplied, the next one is
+ * transformed. */
 #ifndef ONESTEP_BACKEND_CPU_WINOGRAD_H
 #define ONESTEP_BACKEND_CPU_WINOGRAD_H
 
@@ -22,11 +23,12 @@ typedef struct winograd_layout {
     size_t step_channels;   /* of the summation */
     bool duplicate;         /* inputs are upsampled before the transform (odd sizes) */
     size_t tiles_down, tiles_across;
-    size_t part_rows, part_columns, parts_down, parts_across; /* in tiles */
-    size_t group, groups;                /* images a super-block; how many such groups */
-    size_t super_tiles;                  /* most tiles transformed at once */
-    size_t block_tiles, blocks;          /* tiles a task; tasks a part of one image */
+    size_t part_rows, part_columns, part_tiles, parts_down, parts_across; /* in tiles */
+    size_t block_tiles, blocks;          /* tiles a task; tasks a part */
     size_t join;                         /* images a task, when they are small */
+    size_t units;                        /* parts of all images */
+    size_t group, supers;                /* parts transformed at once; how many such groups */
+    size_t super_tiles;                  /* tiles of a group, at most */
     size_t chunk;                        /* channels an input task transforms at once */
     size_t segment_tiles, segments;      /* tiles across of an input task */
     size_t task_panels;                  /* panels a task */

@@ -294,7 +294,11 @@ ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_variant
                 vector v[8];
                 input_1d(variant, columns[i], v);
                 for (size_t j = 0; j < points; j++) {
-                    vector_store(out + (i * points + j) * task->output_point_stride, v[j]);
+                    float *point = out + (i * points + j) * task->output_point_stride;
+                    vector_store(point, v[j]);
+                    if (c % LINE_FLOATS == 0) { /* the next tile's line */
+                        __builtin_prefetch(point + task->output_tile_stride, 1);
+                    }
                 }
             }
         }
@@ -350,7 +354,11 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
                 vector u[8];
                 weight_1d(variant, rows[i], u);
                 for (size_t j = 0; j < products; j++) {
-                    vector_store(out + (i * products + j) * task->output_product_stride, u[j]);
+                    float *product = out + (i * products + j) * task->output_product_stride;
+                    vector_store(product, u[j]);
+                    if (column % LINE_FLOATS == 0) { /* some channels ahead */
+                        __builtin_prefetch(product + 4 * columns, 1);
+                    }
                 }
             }
         }

@@ -1,0 +1,77 @@
+#include "backend/cpu/conv_cost.h"
+
+/* Rates of one core, measured with bench/conv_bench on AMD Zen 3 for AVX2. Products scale with the
+ * registers of a level, everything else is half arithmetic and half memory. Only ratios matter for
+ * the choice of an algorithm. */
+typedef struct cost_rates {
+    double product;  /* multiply-adds a second in the matrix kernel */
+    double prologue; /* seconds an input that is normalised */
+    double input;    /* seconds a transformed input value */
+    double output;   /* seconds a sum that is transformed back */
+    double epilogue; /* seconds an output */
+    double weight;   /* seconds a transformed weight */
+    double load;     /* seconds a byte of packed weights */
+    double phase;    /* seconds a loop on the thread pool */
+} cost_rates;
+
+static cost_rates rates_of(const conv_kernels *kernels)
+{
+    cost_rates rates = {
+        .product = 45e9,
+        .prologue = 0.35e-9,
+        .input = 0.18e-9,
+        .output = 0.12e-9,
+        .epilogue = 0.30e-9,
+        .weight = 0.10e-9,
+        .load = 0.08e-9,
+        .phase = 5e-6,
+    };
+    if (kernels->level >= CPU_LEVEL_AVX512) {
+        rates.product *= 1.9;
+    } else if (kernels->level < CPU_LEVEL_AVX2) {
+        rates.product /= 4;
+        rates.prologue *= 3;
+        rates.input *= 2;
+        rates.output *= 2;
+        rates.epilogue *= 2;
+        rates.weight *= 2;
+    }
+    return rates;
+}
+
+double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
+                           const conv_kernels *kernels, unsigned threads)
+{
+    const cost_rates rates = rates_of(kernels);
+    const double columns = (double)(l->panels * l->panel_columns);
+    const double pixels = (double)shape->batch * (double)l->height * (double)l->width;
+    const double depth = (double)l->channels * (double)l->taps;
+    const double tiles = (double)l->groups * (double)(l->tiles_down * l->tiles_across);
+    const double patches = tiles * (double)(l->patch_height * l->patch_width * l->group) *
+                           (double)l->channels * (double)l->splits;
+    const double seconds = pixels * columns * depth / rates.product + patches * rates.prologue +
+                           pixels * columns * rates.epilogue + columns * depth * 4 * rates.load;
+    return seconds / threads + rates.phase;
+}
+
+double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
+                        const conv_kernels *kernels, unsigned threads)
+{
+    const cost_rates rates = rates_of(kernels);
+    const double columns = (double)(l->panels * l->panel_columns);
+    const double tiles = (double)shape->batch * (double)l->tiles_down * (double)l->tiles_across;
+    const double products = (double)(l->products * l->products);
+    const double points = (double)(l->points * l->points);
+    const double channels = (double)l->channels;
+    /* Rows of the product come in whole register tiles. */
+    const double block = (double)(l->block_tiles * l->join);
+    const double full = (double)size_round_up(l->block_tiles * l->join, kernels->rows);
+    const double outputs = tiles * (double)(l->tile * l->tile) * columns;
+    const double inputs = tiles * (double)(l->step * l->step) * channels;
+    const double weights = columns * channels * products;
+    const double seconds = tiles * full / block * products * channels * columns / rates.product +
+                           inputs * rates.prologue + tiles * points * channels * rates.input +
+                           tiles * products * columns * rates.output + outputs * rates.epilogue +
+                           weights * rates.weight + columns * channels * 36 * rates.load;
+    return seconds / threads + rates.phase * (double)(1 + l->supers * l->weight_blocks);
+}
