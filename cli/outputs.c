@@ -134,6 +134,10 @@ onestep_status outputs_plan(output_plan *plan, const options_given *given, const
     }
     if (status == ONESTEP_OK && !is_file) {
         status = folder_create(output, error);
+    } else if (status == ONESTEP_OK && path_base(output) != output) {
+        char *parent = string_format(error, "%.*s", (int)(path_base(output) - output), output);
+        status = parent ? folder_create(parent, error) : ONESTEP_ERROR_MEMORY;
+        memory_free(parent);
     }
     if (status != ONESTEP_OK) {
         outputs_free(plan);

@@ -218,6 +218,35 @@ static void test_batch(void **state)
     fixture_close(&f);
 }
 
+static int look_away(void *user_data, const onestep_tensor *stage)
+{
+    (void)stage;
+    ++*(int *)user_data;
+    return 0;
+}
+
+/* Watching the stages does not change the picture, though it keeps tensors from being fused. */
+static void test_dump(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {EDGE, SKETCH, "b_day_to_night", "b_sketch_gamma1"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture f;
+        onestep_request request;
+        int seen = 0;
+        fixture_open(&f, cases[i], 2);
+        golden_request(&f.golden, &request);
+        uint64_t expected = run(f.session, &request);
+        request.dump = look_away;
+        request.dump_user_data = &seen;
+        if (run(f.session, &request) != expected) {
+            fail_msg("%s: another picture with a dump", cases[i]);
+        }
+        assert_true(seen >= 13);
+        fixture_close(&f);
+    }
+}
+
 typedef struct worker {
     fixture *fixture;
     double gamma;
@@ -363,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_threads),      cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_batch),        cmocka_unit_test(test_two_sessions),
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
