@@ -298,6 +298,37 @@ static void short_palette(void **state)
     test_file_free(&file);
 }
 
+/* Image data may be cut into chunks, empty ones too, but nothing may stand between them. */
+static void png_image_data_chunks(void **state)
+{
+    (void)state;
+    static const uint8_t rows[4] = {0, 17, 0, 18};
+    uint8_t packed[64];
+    uLongf size = sizeof packed;
+    assert_int_equal(compress(packed, &size, rows, sizeof rows), Z_OK);
+    for (int between = 0; between < 2; between++) {
+        test_file file;
+        test_png_begin(&file, 1, 2, 8, 0, 0);
+        test_png_chunk(&file, "IDAT", packed, 1);
+        test_png_chunk(&file, "IDAT", NULL, 0);
+        if (between == 1) {
+            test_png_chunk(&file, "tEXt", "key\0value", 9);
+        }
+        test_png_chunk(&file, "IDAT", packed + 1, size - 1);
+        test_png_chunk(&file, "IEND", NULL, 0);
+        if (between == 0) {
+            onestep_image image;
+            onestep_error error;
+            assert_int_equal(image_decode(&image, file.bytes, file.size, NULL, &error), ONESTEP_OK);
+            assert_memory_equal(image.pixels, "\x11\x11\x11\x12\x12\x12", 6);
+            image_destroy(&image);
+        } else {
+            expect_refused(file.bytes, file.size, ONESTEP_ERROR_FORMAT, "truncated");
+        }
+        test_file_free(&file);
+    }
+}
+
 static void damaged_jpegs(void **state)
 {
     (void)state;
@@ -323,6 +354,9 @@ static void damaged_jpegs(void **state)
     header[7] = 0xff; /* 65,317 wide and 65,307 high */
     header[5] = 0xff;
     expect_refused(bytes, size, ONESTEP_ERROR_UNSUPPORTED, "pixels");
+    memcpy(header, kept, sizeof kept);
+    bytes[size - 1] = 0xd8; /* a second start where the end should be */
+    expect_refused(bytes, size, ONESTEP_ERROR_FORMAT, "libjpeg");
     memory_free(bytes);
     expect_refused("\xff\xd8\xff\xd9", 4, ONESTEP_ERROR_FORMAT, "");
 }
@@ -411,12 +445,19 @@ static void flipped_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_as_pillow),         cmocka_unit_test(load_names_the_file),
-        cmocka_unit_test(foreign_files_are_named), cmocka_unit_test(truncated_files_are_refused),
-        cmocka_unit_test(sizes_are_limited),       cmocka_unit_test(png_checksums),
-        cmocka_unit_test(damaged_png_headers),     cmocka_unit_test(short_palette),
-        cmocka_unit_test(damaged_jpegs),           cmocka_unit_test(endless_scans_are_refused),
-        cmocka_unit_test(damaged_webps),           cmocka_unit_test(flipped_bytes),
+        cmocka_unit_test(reads_as_pillow),
+        cmocka_unit_test(load_names_the_file),
+        cmocka_unit_test(foreign_files_are_named),
+        cmocka_unit_test(truncated_files_are_refused),
+        cmocka_unit_test(sizes_are_limited),
+        cmocka_unit_test(png_checksums),
+        cmocka_unit_test(damaged_png_headers),
+        cmocka_unit_test(short_palette),
+        cmocka_unit_test(png_image_data_chunks),
+        cmocka_unit_test(damaged_jpegs),
+        cmocka_unit_test(endless_scans_are_refused),
+        cmocka_unit_test(damaged_webps),
+        cmocka_unit_test(flipped_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

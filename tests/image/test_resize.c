@@ -219,6 +219,47 @@ static void photographs(void **state)
     assert_true(cases >= 20);
 }
 
+/* Grey pictures of 5 x 5 whose middle has one of the few gradients at which the tangents 13572 and
+ * 13574 / 2^15 would choose another direction than 13573 does: is it an edge for OpenCV 5.0? */
+static void canny_directions(void **state)
+{
+    (void)state;
+    static const struct {
+        double threshold;
+        bool edge;
+        uint8_t grey[25];
+    } cases[] = {
+        /* dx 338, dy 140 */
+        {477, true, {248, 67,  35,  226, 160, 238, 70,  39, 140, 112, 7,  107, 167,
+                     238, 215, 169, 71,  140, 77,  201, 46, 154, 110, 53, 35}},
+        {477, false, {211, 79,  208, 42, 236, 44,  170, 114, 41, 85, 113, 57, 112,
+                      253, 161, 244, 97, 155, 172, 238, 52,  39, 90, 245, 139}},
+        /* dx 338, dy 816 */
+        {1153, false, {74,  68,  224, 39,  130, 90,  5, 39, 33,  11,  208, 62, 210,
+                       221, 205, 187, 215, 255, 207, 5, 51, 249, 105, 13,  11}},
+        /* dx 239, dy 99 */
+        {337, true, {155, 96,  100, 14,  171, 52,  24, 129, 142, 69, 188, 2,  166,
+                     78,  125, 46,  194, 83,  163, 20, 69,  187, 84, 107, 197}},
+        {337, false, {221, 6,  118, 184, 227, 178, 50,  219, 188, 208, 132, 214, 2,
+                      238, 44, 5,   180, 181, 233, 138, 15,  221, 97,  131, 57}},
+        /* dx 239, dy 577 */
+        {815, true, {123, 115, 132, 6,   80,  65,  38, 85, 49,  234, 213, 94, 191,
+                     192, 175, 163, 218, 183, 250, 16, 72, 174, 164, 18,  111}},
+        {815, false, {148, 160, 151, 128, 181, 76,  1, 18, 38, 241, 146, 186, 229,
+                      244, 8,   150, 165, 118, 251, 4, 47, 10, 14,  141, 57}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t rgb[75];
+        for (size_t j = 0; j < 75; j++) {
+            rgb[j] = cases[i].grey[j / 3];
+        }
+        onestep_image image = {.width = 5, .height = 5, .stride = 15, .pixels = rgb}, edges;
+        canny(&edges, &image, cases[i].threshold, cases[i].threshold, NULL);
+        assert_int_equal(((uint8_t *)edges.pixels)[2 * edges.stride + 6], cases[i].edge ? 255 : 0);
+        image_destroy(&edges);
+    }
+}
+
 static void canny_arguments(void **state)
 {
     (void)state;
@@ -255,7 +296,7 @@ int main(void)
         cmocka_unit_test(lanczos_is_pillows),   cmocka_unit_test(extreme_sizes),
         cmocka_unit_test(overshoot_is_clipped), cmocka_unit_test(resize_arguments),
         cmocka_unit_test(canny_is_opencvs),     cmocka_unit_test(photographs),
-        cmocka_unit_test(canny_arguments),
+        cmocka_unit_test(canny_directions),     cmocka_unit_test(canny_arguments),
     };
     return cmocka_run_group_tests(tests, create_pools, destroy_pools);
 }
