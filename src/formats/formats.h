@@ -4,7 +4,8 @@
  * here knows of networks. Every byte of a file is hostile until parsed: memory and time are
  * bounded, and what is wrong is a named error. The limits:
  *
- *   safetensors    header 16 MiB, 262,144 tensors, rank 8, 64 shards an index
+ *   weights        262,144 tensors, rank 8
+ *   safetensors    header 16 MiB, 1,024 metadata keys, 64 shards an index
  *   JSON           16 MiB, nesting 32, 1,048,576 values, no duplicate keys, no NUL in strings
  *   torch zip      262,144 entries, stored only, data.pkl 32 MiB
  *   pickle         1,048,576 objects, nesting 64, 4,194,304 values when shared ones are counted

@@ -215,10 +215,6 @@ done:
 onestep_status safetensors_read(weight_file *file, const uint8_t *bytes, size_t size,
                                 onestep_error *error)
 {
-    if (size < LENGTH_BYTES) {
-        return error_set(error, ONESTEP_ERROR_FORMAT,
-                         "a safetensors file has at least 8 bytes, this one %zu", size);
-    }
     uint64_t header_size;
     memcpy(&header_size, bytes, LENGTH_BYTES);
     if (header_size > JSON_TEXT_LIMIT) {

@@ -48,7 +48,8 @@ onestep_status weight_file_add_metadata(weight_file *file, const char *key, cons
 /* detect.c: what the bytes are. `*hint` as in weight_file_kind. */
 weight_kind weight_bytes_kind(const uint8_t *bytes, size_t size, const char **hint);
 
-/* safetensors.c: adds the tensors and metadata of one file. */
+/* safetensors.c: adds the tensors and metadata of one file, whose kind has been found to be that.
+ */
 onestep_status safetensors_read(weight_file *file, const uint8_t *bytes, size_t size,
                                 onestep_error *error) MUST_USE;
 /* safetensors_index.c: maps and adds every shard of an index. */

@@ -290,6 +290,26 @@ static void test_long_names(void **state)
     text_buffer_free(&header);
 }
 
+static void test_many_metadata(void **state)
+{
+    (void)state;
+    for (unsigned count = 1024; count <= 1025; count++) {
+        text_buffer header = {0};
+        text_buffer_print(&header, "{\"__metadata__\":{");
+        for (unsigned i = 0; i < count; i++) {
+            text_buffer_print(&header, "%s\"%u\":\"\"", i == 0 ? "" : ",", i);
+        }
+        text_buffer_print(&header, "}}");
+        size_t size;
+        uint8_t *bytes = make_file(header.data, 0, &size);
+        onestep_error error;
+        assert_int_equal(parse(bytes, size, &error),
+                         count == 1024 ? ONESTEP_OK : ONESTEP_ERROR_FORMAT);
+        free(bytes);
+        text_buffer_free(&header);
+    }
+}
+
 /* ---- shards ---------------------------------------------------------------------------------- */
 
 static void test_shards(void **state)
@@ -419,8 +439,8 @@ int main(void)
         cmocka_unit_test(test_changed_bytes),    cmocka_unit_test(test_wrong_headers),
         cmocka_unit_test(test_right_headers),    cmocka_unit_test(test_header_length),
         cmocka_unit_test(test_json_bombs),       cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_shards),           cmocka_unit_test(test_wrong_indices),
-        cmocka_unit_test(test_too_many_shards),
+        cmocka_unit_test(test_many_metadata),    cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_wrong_indices),    cmocka_unit_test(test_too_many_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

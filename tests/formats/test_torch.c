@@ -503,6 +503,22 @@ static void test_zip_entries(void **state)
                    "\xFF",
           .extra_size = 20},
          "reaches beyond"},
+        {{.name = "x/b",
+          .data = "b",
+          .size = 1,
+          TRUTH,
+          .claimed_disk = 0xFFFF,
+          .extra = "\x01\x00\x03\x00\0\0\0",
+          .extra_size = 7},
+         "extra field"},
+        {{.name = "x/b",
+          .data = "b",
+          .size = 1,
+          TRUTH,
+          .claimed_disk = 0xFFFF,
+          .extra = "\x01\x00\x04\x00\1\0\0\0",
+          .extra_size = 8},
+         "x/b is stored, but"},
         {{.name = "x/b", .data = "b", .size = 1, TRUTH, .extra = "\2\0\5\0abc", .extra_size = 7},
          "extra field"},
         {{.name = "x/b", .data = "b", .size = 1, TRUTH, .extra = "\2\0", .extra_size = 2},
@@ -591,6 +607,148 @@ static void test_zip_directory(void **state)
     text_buffer_free(&out);
 }
 
+/* Archives that say they are one part of several. */
+static void test_zip_parts(void **state)
+{
+    (void)state;
+    onestep_error error;
+    entry entries[] = {GOOD};
+    text_buffer out = {0};
+    make_zip(&out, entries, 1, SIZE_MAX);
+    static const size_t places[] = {4, 6, 8};
+    for (size_t i = 0; i < 3; i++) {
+        out.data[out.length - 22 + places[i]] ^= 2;
+        assert_int_equal(parse((uint8_t *)out.data, out.length, &error), ONESTEP_ERROR_UNSUPPORTED);
+        expect_message(&error, "several parts", NULL);
+        out.data[out.length - 22 + places[i]] ^= 2;
+    }
+    text_buffer_free(&out);
+    /* The same in the zip64 records that PyTorch writes. */
+    size_t size;
+    uint8_t *bytes = fixture_bytes("paired.pkl", &size);
+    static const size_t places64[] = {22 + 20 - 4, 22 + 20 + 56 - 16, 22 + 20 + 56 - 20,
+                                      22 + 20 + 56 - 24};
+    for (size_t i = 0; i < 4; i++) {
+        bytes[size - places64[i]] ^= 2;
+        assert_int_equal(parse(bytes, size, &error), ONESTEP_ERROR_UNSUPPORTED);
+        expect_message(&error, "several parts", NULL);
+        bytes[size - places64[i]] ^= 2;
+    }
+    bytes[size - 22 - 20 - 56] ^= 1;
+    assert_int_equal(parse(bytes, size, &error), ONESTEP_ERROR_FORMAT);
+    expect_message(&error, "zip64 end record is damaged", NULL);
+    free(bytes);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* Puts the program into an archive with an empty storage "0". */
+static onestep_status parse_program(const text_buffer *program, onestep_error *error)
+{
+    assert_false(program->failed);
+    entry entries[] = {
+        {.name = "x/data.pkl", .data = program->data, .size = program->length, TRUTH},
+        {.name = "x/data/0", .data = "", .size = 0, TRUTH}};
+    return parse_zip(entries, 2, SIZE_MAX, error);
+}
+
+static void put_text(text_buffer *out, const char *text, size_t length)
+{
+    text_buffer_append(out, "X", 1);
+    text_buffer_append(out, &(uint32_t){(uint32_t)length}, 4);
+    text_buffer_append(out, text, length);
+}
+
+static void put_tensor(text_buffer *out, const char *storage)
+{
+    text_buffer_print(out, "ctorch._utils\n_rebuild_tensor_v2\n((");
+    put_text(out, "storage", 7);
+    text_buffer_print(out, "ctorch\nFloatStorage\n");
+    put_text(out, storage, strlen(storage));
+    put_text(out, "cpu", 3);
+    static const char rest[] = "K\0tQK\0K\0\x85K\1\x85\x89NtR";
+    text_buffer_append(out, rest, sizeof(rest) - 1);
+}
+
+static void test_same_name_twice(void **state)
+{
+    (void)state;
+    onestep_error error;
+    text_buffer out = {0};
+    /* {"a": {"b": tensor}, "a.b": tensor} */
+    text_buffer_append(&out, "\x80\2}(", 4);
+    put_text(&out, "a", 1);
+    text_buffer_append(&out, "}", 1);
+    put_text(&out, "b", 1);
+    put_tensor(&out, "0");
+    text_buffer_append(&out, "s", 1);
+    put_text(&out, "a.b", 3);
+    put_tensor(&out, "0");
+    text_buffer_append(&out, "u.", 2);
+    assert_int_equal(parse_program(&out, &error), ONESTEP_ERROR_FORMAT);
+    expect_message(&error, "tensor a.b is there twice", NULL);
+    text_buffer_free(&out);
+}
+
+static void test_long_names(void **state)
+{
+    (void)state;
+    static char name[2000];
+    memset(name, 'n', sizeof(name));
+    onestep_error error = {0};
+    for (int keys = 2; keys <= 3; keys++) {
+        text_buffer out = {0};
+        text_buffer_append(&out, "\x80\2", 2);
+        for (int i = 0; i < keys; i++) {
+            text_buffer_append(&out, "}", 1);
+            put_text(&out, name, sizeof(name));
+        }
+        put_tensor(&out, "0");
+        text_buffer_append(&out, "sss", (size_t)keys);
+        text_buffer_append(&out, ".", 1);
+        assert_int_equal(parse_program(&out, &error),
+                         keys == 2 ? ONESTEP_OK : ONESTEP_ERROR_FORMAT);
+        text_buffer_free(&out);
+    }
+    expect_message(&error, "more than 4096 bytes", NULL);
+    text_buffer out = {0};
+    text_buffer_append(&out, "\x80\2", 2);
+    name[201] = '\0';
+    put_tensor(&out, name);
+    text_buffer_append(&out, ".", 1);
+    assert_int_equal(parse_program(&out, &error), ONESTEP_ERROR_FORMAT);
+    expect_message(&error, "the key is too long", NULL);
+    text_buffer_free(&out);
+}
+
+/* 600 names for a shared dict of 600 tensors. */
+static void test_too_many_names(void **state)
+{
+    (void)state;
+    onestep_error error;
+    text_buffer out = {0};
+    text_buffer_append(&out, "\x80\2}(", 4);
+    for (int level = 0; level < 2; level++) {
+        put_text(&out, level == 0 ? "inner" : "outer", 5);
+        text_buffer_append(&out, "}(", 2);
+        for (int i = 0; i < 600; i++) {
+            char name[] = {(char)('0' + i / 100), (char)('0' + i / 10 % 10), (char)('0' + i % 10)};
+            put_text(&out, name, 3);
+            if (level == 0 && i == 0) {
+                put_tensor(&out, "0");
+                text_buffer_append(&out, "q\0", 2); /* memo 0: the tensor */
+            } else {
+                text_buffer_append(&out, level == 0 ? "h\0" : "h\1", 2);
+            }
+        }
+        text_buffer_append(&out, "uq\1", level == 0 ? 3 : 1); /* memo 1: the inner dict */
+    }
+    text_buffer_append(&out, "u.", 2);
+    assert_int_equal(parse_program(&out, &error), ONESTEP_ERROR_FORMAT);
+    expect_message(&error, "more than 262144 tensors", NULL);
+    text_buffer_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -601,6 +759,8 @@ int main(void)
         cmocka_unit_test(test_changed_bytes), cmocka_unit_test(test_checksums),
         cmocka_unit_test(test_zip_entries),   cmocka_unit_test(test_zip64_extra),
         cmocka_unit_test(test_zip_overlaps),  cmocka_unit_test(test_zip_directory),
+        cmocka_unit_test(test_zip_parts),     cmocka_unit_test(test_same_name_twice),
+        cmocka_unit_test(test_long_names),    cmocka_unit_test(test_too_many_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

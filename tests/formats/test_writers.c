@@ -264,11 +264,15 @@ static void test_built(void **state)
         (void)snprintf(name, sizeof(name), "filler%d", i);
         pickle_put(tree, root, name, names);
     }
+    pickle_value *late = pickle_new_container(tree, PICKLE_LIST);
+    pickle_put(tree, root, "late", late);
+    pickle_put(tree, root, "late again", late);
     succeed(torch_write(output_path("built.pkl"), tree, root, &error), &error);
     pickle_tree_destroy(&tree);
     weight_file *file = open_file(output_path("built.pkl"));
     const pickle_value *read = weight_file_root(file);
-    assert_int_equal(pickle_count(read), 308);
+    assert_int_equal(pickle_count(read), 310);
+    assert_ptr_equal(pickle_lookup(read, "late"), pickle_lookup(read, "late again"));
     assert_true(pickle_float(pickle_lookup(read, "scale")) == 0.25);
     assert_ptr_equal(pickle_lookup(read, "filler299"), pickle_lookup(read, "names"));
     assert_string_equal(pickle_string(pickle_item(pickle_lookup(read, "names"), 1)), "\xC3\xA4");
