@@ -90,6 +90,30 @@ static void writes_and_replaces(void **state)
     assert_int_equal(information.st_mode & 0777, 0640);
 }
 
+static void parts_follow_each_other(void **state)
+{
+    (void)state;
+    const file_part parts[] = {{"one ", 4}, {NULL, 0}, {"two ", 4}, {"three", 5}};
+    assert_int_equal(file_write_parts(in_folder("a"), parts, 4, NULL), ONESTEP_OK);
+    check_content(in_folder("a"), "one two three");
+    assert_int_equal(file_write_parts(in_folder("a"), parts, 0, NULL), ONESTEP_OK);
+    check_content(in_folder("a"), "");
+    assert_int_equal(count_entries(), 1);
+}
+
+/* A bare name: the folder is the current one. */
+static void writes_into_the_current_folder(void **state)
+{
+    (void)state;
+    char old[4096];
+    assert_non_null(getcwd(old, sizeof old));
+    assert_int_equal(chdir(folder), 0);
+    put("bare", "text");
+    check_content("bare", "text");
+    assert_int_equal(chdir(old), 0);
+    check_content(in_folder("bare"), "text");
+}
+
 static void a_link_stays_a_link(void **state)
 {
     (void)state;
@@ -287,6 +311,8 @@ int main(void)
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(writes_and_replaces),
+        IN_FOLDER(parts_follow_each_other),
+        IN_FOLDER(writes_into_the_current_folder),
         IN_FOLDER(a_link_stays_a_link),
         IN_FOLDER(devices_are_not_replaced),
         IN_FOLDER(refuses_impossible_targets),
