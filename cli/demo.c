@@ -11,12 +11,22 @@
 #include <string.h>
 
 static const option demo_options[] = {
-    {.name = "output", .letter = 'o', .kind = OPTION_PATH, .argument = "DIR",
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_PATH,
+     .argument = "DIR",
      .help = "Where to write (default: onestep-demo)."},
-    {.name = "threads", .kind = OPTION_INTEGER, .argument = "N", .least = 1, .most = 1024,
+    {.name = "threads",
+     .kind = OPTION_INTEGER,
+     .argument = "N",
+     .least = 1,
+     .most = 1024,
      .help = "Default: the CPUs allowed by affinity and cgroup quota."},
-    {.name = "backend", .kind = OPTION_CHOICE, .argument = "cpu|reference",
-     .choices = "cpu|reference", .help = "reference: plain C, slow, the oracle."},
+    {.name = "backend",
+     .kind = OPTION_CHOICE,
+     .argument = "cpu|reference",
+     .choices = "cpu|reference",
+     .help = "reference: plain C, slow, the oracle."},
     {0}};
 
 /* Cells a row of the contact sheet. */
@@ -36,7 +46,8 @@ typedef struct demo {
     double seconds;
 } demo;
 
-/* ---- the sheet and the page ----------------------------------------------------------------------- */
+/* ---- the sheet and the page
+ * ----------------------------------------------------------------------- */
 
 static onestep_status add_cell(demo *d, const onestep_image *image, onestep_error *error)
 {
@@ -93,15 +104,15 @@ static const char page_head[] =
     "<p>Small models trained for this demo, run by <code>onestep demo</code>. "
     "Left: what the network was given. Right: what it made in one step.</p>\n";
 
-/* ---- translating --------------------------------------------------------------------------------------- */
+/* ---- translating
+ * --------------------------------------------------------------------------------------- */
 
 /* Saves a picture into the output folder and shows it on sheet and page. */
 static onestep_status show(demo *d, const onestep_image *image, const char *file,
                            const char *caption, onestep_error *error)
 {
     char *path = path_join(d->output, file, error);
-    onestep_status status =
-        path ? image_save(image, path, 0, NULL, error) : ONESTEP_ERROR_MEMORY;
+    onestep_status status = path ? image_save(image, path, 0, NULL, error) : ONESTEP_ERROR_MEMORY;
     memory_free(path);
     if (status == ONESTEP_OK) {
         d->written++;
@@ -139,8 +150,7 @@ static onestep_status load_input(const demo *d, const json_t *entry, onestep_ima
 {
     char *path = string_format(error, "%s/inputs/%s", d->folder,
                                json_string_value(json_object_get(entry, "file")));
-    onestep_status status =
-        path ? image_load(image, path, NULL, error) : ONESTEP_ERROR_MEMORY;
+    onestep_status status = path ? image_load(image, path, NULL, error) : ONESTEP_ERROR_MEMORY;
     memory_free(path);
     return status;
 }
@@ -157,8 +167,7 @@ static onestep_status show_pair(demo *d, job *j, const json_t *entry, double gam
     onestep_result_init(&result);
     char *stem = path_stem(file, error);
     char *given_name = stem ? string_format(error, "%s_given.png", stem) : NULL;
-    onestep_status status =
-        given_name ? load_input(d, entry, &input, error) : ONESTEP_ERROR_MEMORY;
+    onestep_status status = given_name ? load_input(d, entry, &input, error) : ONESTEP_ERROR_MEMORY;
     if (status == ONESTEP_OK) {
         status = translate_one(d, j, &input, prompt, gamma, 42, &result, error);
     }
@@ -268,7 +277,8 @@ static onestep_status run_task(demo *d, const task *t, onestep_error *error)
     return status;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------- */
 
 /* The bundled list is part of the installation, but a damaged one must not crash the program. */
 static onestep_status read_inputs(demo *d, onestep_error *error)
@@ -285,13 +295,12 @@ static onestep_status read_inputs(demo *d, onestep_error *error)
     json_array_foreach(d->inputs, i, entry)
     {
         const char *file = json_string_value(json_object_get(entry, "file"));
-        good = good && file && !strchr(file, '/') &&
-               json_is_string(json_object_get(entry, "task"));
+        good = good && file && !strchr(file, '/') && json_is_string(json_object_get(entry, "task"));
     }
-    onestep_status status =
-        good ? ONESTEP_OK
-             : error_set(error, ONESTEP_ERROR_FORMAT, "%s: not a list of tasks, files and prompts%s%s",
-                         path, d->inputs ? "" : ": ", d->inputs ? "" : problem.text);
+    onestep_status status = good ? ONESTEP_OK
+                                 : error_set(error, ONESTEP_ERROR_FORMAT,
+                                             "%s: not a list of tasks, files and prompts%s%s", path,
+                                             d->inputs ? "" : ": ", d->inputs ? "" : problem.text);
     memory_free(path);
     return status;
 }
@@ -303,8 +312,7 @@ static onestep_status finish(demo *d, onestep_error *error)
     for (size_t i = 0; i < d->cell_count; i++) {
         pictures[i] = &d->cells[i];
     }
-    onestep_status status =
-        image_grid(&sheet, pictures, d->cell_count, SHEET_COLUMNS, 6, error);
+    onestep_status status = image_grid(&sheet, pictures, d->cell_count, SHEET_COLUMNS, 6, error);
     char *path = path_join(d->output, "contact_sheet.png", error);
     if (status == ONESTEP_OK) {
         status = path ? image_save(&sheet, path, 0, NULL, error) : ONESTEP_ERROR_MEMORY;
@@ -392,10 +400,9 @@ static int demo_run(int argument_count, char **arguments)
     return exit_code(status);
 }
 
-const command demo_command = {
-    .name = "demo",
-    .summary = "translate the bundled pictures with the built-in models",
-    .operands = "",
-    .examples = "  onestep demo\n  onestep demo -o /tmp/demo\n",
-    .options = demo_options,
-    .run = demo_run};
+const command demo_command = {.name = "demo",
+                              .summary = "translate the bundled pictures with the built-in models",
+                              .operands = "",
+                              .examples = "  onestep demo\n  onestep demo -o /tmp/demo\n",
+                              .options = demo_options,
+                              .run = demo_run};

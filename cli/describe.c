@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- weights ---------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ---------------------------------------------------------------------------------------- */
 
 /* Tensors, numbers and bytes, and how many numbers of each type. */
 static json_t *describe_tensors(const weight_file *file)
@@ -48,8 +49,9 @@ static json_t *describe_names(const weight_file *file)
 static void describe_checkpoint(json_t *object, const checkpoint *c)
 {
     bool paired = c->family == ONESTEP_FAMILY_PAIRED;
-    json_object_set_new(object, "kind",
-                        json_string(paired ? "pix2pix-turbo checkpoint" : "CycleGAN-turbo checkpoint"));
+    json_object_set_new(
+        object, "kind",
+        json_string(paired ? "pix2pix-turbo checkpoint" : "CycleGAN-turbo checkpoint"));
     json_object_set_new(object, "family", json_string(paired ? "paired" : "unpaired"));
     json_object_set_new(object, "stochastic", json_boolean(c->stochastic));
     json_object_set_new(object, "lora_rank_unet", json_integer((json_int_t)c->rank_unet));
@@ -91,7 +93,8 @@ static json_t *describe_weights(const char *path, onestep_error *error)
     return object;
 }
 
-/* ---- diffusers folders --------------------------------------------------------------------------------- */
+/* ---- diffusers folders
+ * --------------------------------------------------------------------------------- */
 
 static json_t *size_list(const size_t *values, size_t count)
 {
@@ -147,7 +150,8 @@ static json_t *describe_folder(const char *path, onestep_error *error)
     return object;
 }
 
-/* ---- pictures and arrays --------------------------------------------------------------------------------- */
+/* ---- pictures and arrays
+ * --------------------------------------------------------------------------------- */
 
 static json_t *describe_picture(const uint8_t *bytes, size_t size, onestep_error *error)
 {
@@ -183,9 +187,8 @@ static json_t *describe_array(const char *path, onestep_error *error)
     if (npy_read(&array, path, error) != ONESTEP_OK) {
         return NULL;
     }
-    json_t *object =
-        json_pack("{s:s, s:s, s:s}", "kind", "NumPy array", "type", element_name(array.type),
-                  "shape", tensor_shape_text(&array, shape));
+    json_t *object = json_pack("{s:s, s:s, s:s}", "kind", "NumPy array", "type",
+                               element_name(array.type), "shape", tensor_shape_text(&array, shape));
     npy_free(&array);
     return object;
 }

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- where the files are --------------------------------------------------------------------------- */
+/* ---- where the files are
+ * --------------------------------------------------------------------------- */
 
 char *store_folder(onestep_error *error)
 {
@@ -148,7 +149,8 @@ void model_files_free(model_files *files)
     *files = (model_files){0};
 }
 
-/* ---- options -> requests ---------------------------------------------------------------------------- */
+/* ---- options -> requests
+ * ---------------------------------------------------------------------------- */
 
 /* Whether an option was given by its official spelling. */
 static bool given_officially(const options_given *given, const char *name)
@@ -236,7 +238,8 @@ void request_from_options(onestep_request *request, const options_given *given)
     request->high_threshold = options_number(given, "high-threshold", request->high_threshold);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------ */
+/* ---- opening
+ * ------------------------------------------------------------------------------------------ */
 
 static onestep_status open_engine(job *j, const options_given *given, onestep_error *error)
 {
@@ -296,7 +299,8 @@ void job_close(job *j)
     onestep_engine_destroy(&j->engine);
 }
 
-/* ---- parameters in pictures ---------------------------------------------------------------------------- */
+/* ---- parameters in pictures
+ * ---------------------------------------------------------------------------- */
 
 static const char parameter_prefix[] = "onestep.";
 
@@ -322,8 +326,8 @@ onestep_status options_like(options_given *given, const char *path, onestep_erro
         const option *o = option_find(given->command, key);
         found = true;
         /* A list given now stands in for the single value kept. */
-        bool replaced = options_has(given, key) ||
-                        (strcmp(key, "gamma") == 0 && options_has(given, "gammas"));
+        bool replaced =
+            options_has(given, key) || (strcmp(key, "gamma") == 0 && options_has(given, "gammas"));
         if (o && (o->flags & OPTION_STORED) && !replaced &&
             !options_add(given, key, metadata.entries[i].value, error)) {
             error_prefix(error, "%s", path);

@@ -16,7 +16,8 @@ typedef struct model_files {
     char *checkpoint; /* a file */
 } model_files;
 
-/* Finds them from --task, --checkpoint, --base and --demo; says what to do when they are missing. */
+/* Finds them from --task, --checkpoint, --base and --demo; says what to do when they are missing.
+ */
 onestep_status model_files_find(model_files *files, const options_given *given,
                                 onestep_error *error) MUST_USE;
 void model_files_free(model_files *files);

@@ -95,7 +95,8 @@ static bool unknown_option(const command *cmd, const char *name, onestep_error *
                    near ? near : "", near ? "?" : "");
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------
+ */
 
 static bool parse_integer(const char *text, int64_t *value)
 {
@@ -134,7 +135,8 @@ static bool parse_bytes(const char *text, uint64_t *value)
     const char *unit = *rest ? strchr(units, *rest & ~0x20) : NULL;
     if (*rest) {
         if (!unit) {
-            return *rest == 'B' && rest[1] == '\0' && number < 1e18 && (*value = (uint64_t)number, true);
+            return *rest == 'B' && rest[1] == '\0' && number < 1e18 &&
+                   (*value = (uint64_t)number, true);
         }
         rest++;
         rest += *rest == 'i';
@@ -245,7 +247,8 @@ static bool check_value(const option *o, const char *text, onestep_error *error)
     return true;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------ */
+/* ---- parsing ------------------------------------------------------------------------------------
+ */
 
 static option_value *find_value(const options_given *given, const option *o)
 {
@@ -278,9 +281,8 @@ static bool append(options_given *given, const option *o, const char *text, cons
     given->values[given->count++] = (option_value){
         .option = o,
         .text = text,
-        .official_name =
-            spelling && o->official && same_spelling(spelling, o->official) &&
-            !same_spelling(spelling, o->name)};
+        .official_name = spelling && o->official && same_spelling(spelling, o->official) &&
+                         !same_spelling(spelling, o->name)};
     return true;
 }
 
@@ -304,8 +306,8 @@ static bool parse_long(options_given *given, const char *argument, char **argume
     }
     const char *text = equals ? equals + 1 : arguments[++*index];
     /* The official scripts' empty default means "not given". */
-    bool official_empty = !*text && o->official && same_spelling(name, o->official) &&
-                          !same_spelling(name, o->name);
+    bool official_empty =
+        !*text && o->official && same_spelling(name, o->official) && !same_spelling(name, o->name);
     return official_empty || append(given, o, text, name, error);
 }
 
@@ -394,7 +396,8 @@ bool options_add(options_given *given, const char *name, const char *text, onest
     return true;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------
+ */
 
 static const option_value *value_of(const options_given *given, const char *name)
 {
@@ -467,7 +470,8 @@ const char *options_item(const options_given *given, const char *name, size_t in
     return NULL;
 }
 
-/* ---- help --------------------------------------------------------------------------------------- */
+/* ---- help ---------------------------------------------------------------------------------------
+ */
 
 /* "  -t, --task NAME (--model_name)" and the sentence, indented. */
 static void print_option(const option *o, text_buffer *out)

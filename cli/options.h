@@ -17,10 +17,10 @@ typedef enum option_kind {
 } option_kind;
 
 enum {
-    OPTION_REPEATS = 1,  /* may be given several times */
-    OPTION_STORED = 2,   /* a parameter that a PNG keeps and --like takes */
-    OPTION_HTTP = 4,     /* a field of POST /v1/translate */
-    OPTION_OFFICIAL = 8  /* listed under the official name's spelling only */
+    OPTION_REPEATS = 1, /* may be given several times */
+    OPTION_STORED = 2,  /* a parameter that a PNG keeps and --like takes */
+    OPTION_HTTP = 4,    /* a field of POST /v1/translate */
+    OPTION_OFFICIAL = 8 /* listed under the official name's spelling only */
 };
 
 typedef struct option {
@@ -51,8 +51,8 @@ extern const option common_options[];
 /* Values by option, in the order given, and operands. Texts point into argv or are owned. */
 typedef struct option_value {
     const option *option;
-    const char *text;     /* NULL for a flag */
-    bool official_name;   /* was given by its official name */
+    const char *text;   /* NULL for a flag */
+    bool official_name; /* was given by its official name */
     char *owned;
 } option_value;
 
@@ -86,7 +86,8 @@ bool options_numbers(const options_given *given, const char *name, double **valu
 /* The index-th value of a repeating option, or NULL. */
 const char *options_item(const options_given *given, const char *name, size_t index);
 
-/* An option of a command (or a common one) by any of its long spellings; NULL when there is none. */
+/* An option of a command (or a common one) by any of its long spellings; NULL when there is none.
+ */
 const option *option_find(const command *command, const char *name);
 
 /* The text of `onestep COMMAND --help`. */

@@ -18,7 +18,8 @@ static image_format choose_format(const options_given *given, const char *output
     return chosen == IMAGE_FORMAT_UNKNOWN ? IMAGE_FORMAT_PNG : chosen;
 }
 
-/* What is put between name and suffix of one variant: its seed and gamma where there are several. */
+/* What is put between name and suffix of one variant: its seed and gamma where there are several.
+ */
 static void variant_label(char *label, size_t size, const options_given *given, size_t variant,
                           const double *gammas, size_t gamma_count)
 {
@@ -103,10 +104,9 @@ onestep_status outputs_plan(output_plan *plan, const options_given *given, const
     *plan = (output_plan){.to_stdout = strcmp(output, "-") == 0,
                           .quality = (int)options_integer(given, "quality", 0),
                           .input_count = inputs->count};
-    plan->variants =
-        (size_t)options_integer(given, "count", 1) * size_maximum(gamma_count, 1);
-    bool has_suffix = strrchr(path_base(output), '.') &&
-                      image_format_of_name(output) != IMAGE_FORMAT_UNKNOWN;
+    plan->variants = (size_t)options_integer(given, "count", 1) * size_maximum(gamma_count, 1);
+    bool has_suffix =
+        strrchr(path_base(output), '.') && image_format_of_name(output) != IMAGE_FORMAT_UNKNOWN;
     bool is_file = plan->to_stdout || (has_suffix && !path_is_folder(output));
     size_t outputs;
     if (!size_multiply(plan->variants, inputs->count, &outputs) || outputs > UINT32_MAX) {
@@ -118,8 +118,8 @@ onestep_status outputs_plan(output_plan *plan, const options_given *given, const
                          plan->to_stdout ? "standard output" : output);
     }
     if (plan->to_stdout && plan->variants > 1) {
-        return error_set(error, ONESTEP_ERROR_ARGUMENT, "standard output takes one picture, not %zu",
-                         plan->variants);
+        return error_set(error, ONESTEP_ERROR_ARGUMENT,
+                         "standard output takes one picture, not %zu", plan->variants);
     }
     plan->stems = memory_allocate(inputs->count, sizeof *plan->stems, error);
     plan->formats = memory_allocate(inputs->count, sizeof *plan->formats, error);

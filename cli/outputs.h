@@ -8,11 +8,11 @@
 typedef struct output_plan {
     bool to_stdout;
     int quality;
-    size_t variants;      /* outputs an input */
+    size_t variants; /* outputs an input */
     size_t input_count;
-    char **stems;         /* by input: folder and name without suffix */
+    char **stems;          /* by input: folder and name without suffix */
     image_format *formats; /* by input */
-    char **paths;         /* by input and variant */
+    char **paths;          /* by input and variant */
 } output_plan;
 
 /* Works out every output's name before any work; two inputs with one name are a wrong command line

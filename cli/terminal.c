@@ -10,7 +10,7 @@
 
 int exit_code(onestep_status status)
 {
-    return status == ONESTEP_OK ? EXIT_DONE
+    return status == ONESTEP_OK               ? EXIT_DONE
            : status == ONESTEP_ERROR_ARGUMENT ? EXIT_USAGE
                                               : EXIT_FAILED;
 }
@@ -84,7 +84,8 @@ bool command_begin(options_given *given, const command *cmd, int argument_count,
     return true;
 }
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress
+ * ------------------------------------------------------------------------------------ */
 
 void progress_start(progress_bar *bar, const options_given *given)
 {
@@ -112,8 +113,8 @@ void progress_draw(progress_bar *bar, double fraction, const char *label)
         snprintf(left, sizeof left, "  %.0f s left", elapsed * (1 - fraction) / fraction);
     }
     char line[200];
-    int length = snprintf(line, sizeof line, "%.60s [%s] %3.0f %%%s", label, cells, fraction * 100,
-                          left);
+    int length =
+        snprintf(line, sizeof line, "%.60s [%s] %3.0f %%%s", label, cells, fraction * 100, left);
     size_t width = length > 0 ? size_minimum((size_t)length, sizeof line - 1) : 0;
     int blank = bar->width > width ? (int)(bar->width - width) : 0;
     fprintf(stderr, "\r%s%*s", line, blank, "");
@@ -130,7 +131,8 @@ void progress_end(progress_bar *bar)
     }
 }
 
-/* ---- interruption -------------------------------------------------------------------------------- */
+/* ---- interruption
+ * -------------------------------------------------------------------------------- */
 
 /* A signal handler has nowhere else to leave its mark. */
 static volatile sig_atomic_t caught_signal;
@@ -164,7 +166,8 @@ void interrupt_finish(void)
     }
 }
 
-/* ---- texts --------------------------------------------------------------------------------------- */
+/* ---- texts
+ * --------------------------------------------------------------------------------------- */
 
 size_text bytes_text(uint64_t bytes)
 {

@@ -37,7 +37,8 @@ void progress_draw(progress_bar *bar, double fraction, const char *label);
 /* Clears the line. */
 void progress_end(progress_bar *bar);
 
-/* Ctrl-C, SIGTERM and SIGHUP set a flag instead of ending the process, so that work can be undone. */
+/* Ctrl-C, SIGTERM and SIGHUP set a flag instead of ending the process, so that work can be undone.
+ */
 void interrupt_catch(void);
 bool interrupted(void);
 /* Ends the process by the signal that came, after everything was cleaned up. */

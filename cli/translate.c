@@ -1,10 +1,10 @@
 /* onestep translate: inputs -> requests -> pictures. */
+#include "translate/translate.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
 #include "cli/job.h"
 #include "cli/outputs.h"
 #include "cli/terminal.h"
-#include "translate/translate.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ typedef struct translation {
     output_plan outputs;
     config *captions; /* --prompts */
     named_tensor noise, posterior_noise;
-    size_t variants;  /* outputs an input: seeds times gammas */
+    size_t variants; /* outputs an input: seeds times gammas */
     double *gammas;
     size_t gamma_count;
     int64_t seed;
@@ -30,7 +30,8 @@ typedef struct translation {
     double seconds; /* inside the library */
 } translation;
 
-/* ---- setting up --------------------------------------------------------------------------------------- */
+/* ---- setting up
+ * --------------------------------------------------------------------------------------- */
 
 static onestep_status read_noise(const translation *t, const char *name, named_tensor *noise,
                                  onestep_error *error)
@@ -92,7 +93,8 @@ static void tear_down(translation *t)
     options_free(&t->given);
 }
 
-/* ---- one input ------------------------------------------------------------------------------------------ */
+/* ---- one input
+ * ------------------------------------------------------------------------------------------ */
 
 static int on_progress(void *user_data, double fraction, const char *stage)
 {
@@ -132,8 +134,7 @@ static onestep_status find_caption(const translation *t, const char *input, cons
         return ONESTEP_OK;
     }
     const char *found = NULL;
-    onestep_status status =
-        config_string(t->captions, path_base(input), NULL, &found, error);
+    onestep_status status = config_string(t->captions, path_base(input), NULL, &found, error);
     if (status == ONESTEP_OK && !found && !*caption) {
         status = error_set(error, ONESTEP_ERROR_FORMAT, "%s: no caption for %s",
                            config_path(t->captions), path_base(input));
@@ -170,12 +171,12 @@ static void report_output(const translation *t, const char *input, const char *o
                    result->image.height, result->total_seconds);
         return;
     }
-    json_t *line = json_pack(
-        "{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:f}", "input", input, "output", output,
-        "width", (int)result->image.width, "height", (int)result->image.height, "seed",
-        (json_int_t)request->seed, "total_s", result->total_seconds, "text_s",
-        result->text_seconds, "encode_s", result->encode_seconds, "unet_s", result->unet_seconds,
-        "decode_s", result->decode_seconds);
+    json_t *line =
+        json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:f}", "input", input, "output",
+                  output, "width", (int)result->image.width, "height", (int)result->image.height,
+                  "seed", (json_int_t)request->seed, "total_s", result->total_seconds, "text_s",
+                  result->text_seconds, "encode_s", result->encode_seconds, "unet_s",
+                  result->unet_seconds, "decode_s", result->decode_seconds);
     if (line && onestep_model_is_stochastic(t->job.model)) {
         json_object_set_new(line, "gamma", json_real(request->gamma));
     }
@@ -216,8 +217,8 @@ static onestep_status write_result(translation *t, size_t input, size_t variant,
 {
     image_metadata metadata = {0};
     const char *path = outputs_path(&t->outputs, input, variant);
-    onestep_status status = metadata_from_options(&metadata, &t->given, request, t->job.model,
-                                                  t->job.engine, error);
+    onestep_status status =
+        metadata_from_options(&metadata, &t->given, request, t->job.model, t->job.engine, error);
     if (status == ONESTEP_OK) {
         status = outputs_write(&t->outputs, path, &result->image, &metadata, error);
     }
@@ -319,8 +320,8 @@ static onestep_status translate_input(translation *t, size_t input, onestep_erro
         status = read_input(t->inputs.paths[input], &image, error);
     }
     if (status == ONESTEP_OK && options_has(&t->given, "dump")) {
-        dump_folder = outputs_dump_folder(&t->outputs, input,
-                                          options_text(&t->given, "dump", NULL), error);
+        dump_folder =
+            outputs_dump_folder(&t->outputs, input, options_text(&t->given, "dump", NULL), error);
         status = dump_folder ? folder_create(dump_folder, error) : ONESTEP_ERROR_MEMORY;
         target.folder = dump_folder;
     }
@@ -346,7 +347,8 @@ static onestep_status translate_input(translation *t, size_t input, onestep_erro
     return status;
 }
 
-/* ---- all inputs ----------------------------------------------------------------------------------------- */
+/* ---- all inputs
+ * ----------------------------------------------------------------------------------------- */
 
 static onestep_status print_plan_and_graph(translation *t, onestep_error *error)
 {

@@ -23,13 +23,13 @@ static onestep_status whole_run(const golden_case *g, onestep_error *error)
     request.prompt = "a bird";
     onestep_status status = onestep_engine_create(&engine, &engine_options, error);
     if (status == ONESTEP_OK) {
-        status = onestep_base_open(&base, engine, PROJECT_FOLDER "/tests/golden/models/base_a",
-                                   error);
+        status =
+            onestep_base_open(&base, engine, PROJECT_FOLDER "/tests/golden/models/base_a", error);
     }
     if (status == ONESTEP_OK) {
-        status = onestep_model_open(&model, base,
-                                    PROJECT_FOLDER "/tests/golden/models/base_a_edge.pkl",
-                                    &model_options, error);
+        status =
+            onestep_model_open(&model, base, PROJECT_FOLDER "/tests/golden/models/base_a_edge.pkl",
+                               &model_options, error);
     }
     if (status == ONESTEP_OK) {
         status = onestep_session_create(&session, model, error);
@@ -56,7 +56,8 @@ static void test_every_allocation(void **state)
     golden_open(&g, "a_edge_8x8");
     assert_int_equal(whole_run(&g, &error), ONESTEP_OK);
     size_t failures = 0, survived = 0;
-    /* The first allocations one by one, later ones with growing strides: the whole has thousands. */
+    /* The first allocations one by one, later ones with growing strides: the whole has thousands.
+     */
     for (size_t n = 1;; n += 1 + n / 60) {
         error = (onestep_error){0};
         allocation_failure_start(n);

@@ -25,9 +25,9 @@ static double stage_tolerance(const comparison *c, const char *stage)
                      ONESTEP_OK);
     assert_int_equal(config_object(tolerances, stage, &tolerance, &error), ONESTEP_OK);
     assert_non_null(tolerance);
-    assert_int_equal(config_number(tolerance, c->reference ? "reference" : "f32", 0, 1e-9, 1,
-                                   &value, &error),
-                     ONESTEP_OK);
+    assert_int_equal(
+        config_number(tolerance, c->reference ? "reference" : "f32", 0, 1e-9, 1, &value, &error),
+        ONESTEP_OK);
     return value;
 }
 
@@ -184,8 +184,7 @@ static void test_cpu_plain(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference),
-                                       cmocka_unit_test(test_cpu),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_cpu),
                                        cmocka_unit_test(test_cpu_plain)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,23 +115,24 @@ static void test_values(void **state)
 static void test_combinations(void **state)
 {
     (void)state;
-    CHECK({2, "--task NAME or --checkpoint", {T, "-i", INPUT}},
-          {2, "no input", {T, OK_C, "-p", "x"}},
-          {2, "needs a --prompt", {T, "-t", "edge_to_image", "-i", INPUT}},
-          {2, "prompt", {T, OK_C, "-i", INPUT, "-o", "x.png"}},
-          {2, "exclude", {T, "--model_name", "edge_to_image", "--model_path", EDGE, "-p", "x"}},
-          {2, "direction", {T, "-t", "day_to_night", "--direction", "a2b", "-i", INPUT}},
-          {2, "direction", {T, "-b", BASE, "-c", NIGHT, "-p", "x", "-i", INPUT, "-o", "x.png"}},
-          {2, "direction", {T, OK_C, "-p", "x", "-i", INPUT, "--direction", "a2b", "-o", "x.png"}},
-          {2, "exclude", {T, "-t", "day_to_night", "--fit", "exact", "--image-prep", "no_resize"}},
-          {2, "paired", {T, "-t", "edge_to_image", "-p", "x", "--image-prep", "no_resize"}},
-          {2, "exclude", {T, OK_C, "-p", "x", "--gamma", "0", "--gammas", "0,1"}},
-          {2, "need an output folder",
-           {T, OK_C, "-p", "x", "-i", INPUT, "-i", SMALL, "-o", "x.png"}},
-          {2, "both be written", {T, OK_C, "-p", "x", "-i", INPUT, "-i", SMALL, "-o", "out"}},
-          {2, "one picture", {T, OK_C, "-p", "x", "-i", INPUT, "-o", "-", "-n", "2"}},
-          {2, "AVX512_BF16", {T, OK_C, "-p", "x", "-i", INPUT, "--isa", "plain", "--precision",
-                              "bf16", "-o", "x.png"}});
+    CHECK(
+        {2, "--task NAME or --checkpoint", {T, "-i", INPUT}}, {2, "no input", {T, OK_C, "-p", "x"}},
+        {2, "needs a --prompt", {T, "-t", "edge_to_image", "-i", INPUT}},
+        {2, "prompt", {T, OK_C, "-i", INPUT, "-o", "x.png"}},
+        {2, "exclude", {T, "--model_name", "edge_to_image", "--model_path", EDGE, "-p", "x"}},
+        {2, "direction", {T, "-t", "day_to_night", "--direction", "a2b", "-i", INPUT}},
+        {2, "direction", {T, "-b", BASE, "-c", NIGHT, "-p", "x", "-i", INPUT, "-o", "x.png"}},
+        {2, "direction", {T, OK_C, "-p", "x", "-i", INPUT, "--direction", "a2b", "-o", "x.png"}},
+        {2, "exclude", {T, "-t", "day_to_night", "--fit", "exact", "--image-prep", "no_resize"}},
+        {2, "paired", {T, "-t", "edge_to_image", "-p", "x", "--image-prep", "no_resize"}},
+        {2, "exclude", {T, OK_C, "-p", "x", "--gamma", "0", "--gammas", "0,1"}},
+        {2, "need an output folder", {T, OK_C, "-p", "x", "-i", INPUT, "-i", SMALL, "-o", "x.png"}},
+        {2, "both be written", {T, OK_C, "-p", "x", "-i", INPUT, "-i", SMALL, "-o", "out"}},
+        {2, "one picture", {T, OK_C, "-p", "x", "-i", INPUT, "-o", "-", "-n", "2"}},
+        {2,
+         "AVX512_BF16",
+         {T, OK_C, "-p", "x", "-i", INPUT, "--isa", "plain", "--precision", "bf16", "-o",
+          "x.png"}});
     assert_int_not_equal(access("x.png", F_OK), 0);
 }
 
@@ -147,9 +148,11 @@ static void test_bad_files(void **state)
 {
     (void)state;
     /* A PNG header that asks for 100,000 x 100,000 pixels. */
-    static const unsigned char huge[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n', 0, 0, 0, 13,
-                                         'I', 'H', 'D', 'R', 0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0,
-                                         8, 2, 0, 0, 0, 0x27, 0x30, 0x9c, 0x9f};
+    static const unsigned char huge[] = {0x89, 'P',  'N',  'G',  '\r', '\n', 0x1a, '\n', 0,    0,
+                                         0,    13,   'I',  'H',  'D',  'R',  0,    1,    0x86, 0xa0,
+                                         0,    1,    0x86, 0xa0, 8,    2,    0,    0,    0,    0x27,
+                                         0x30, 0x9c, 0x9f, 0x00, 0x00, 0x00, 0x02, 0x49, 0x44, 0x41,
+                                         0x54, 0x78, 0x9c, 0x62, 0xa4, 0x91, 0x2b};
     make_file("text.png", "not a picture", 13);
     make_file("empty.png", "", 0);
     make_file("huge.png", huge, sizeof huge);
@@ -157,25 +160,26 @@ static void test_bad_files(void **state)
     make_file("bad.txt", "nothing.png\n", 12);
     make_file("empty.txt", "", 0);
     mkdir("void", 0777);
-    CHECK({1, "none.png", {T, OK_C, "-p", "x", "-i", "none.png", "-o", "o.png"}},
-          {1, "text.png", {T, OK_C, "-p", "x", "-i", "text.png", "-o", "o.png"}},
-          {1, "empty.png", {T, OK_C, "-p", "x", "-i", "empty.png", "-o", "o.png"}},
-          {1, "100000", {T, OK_C, "-p", "x", "-i", "huge.png", "-o", "o.png"}},
-          {1, "no PNG", {T, OK_C, "-p", "x", "-i", "void", "-o", "o"}},
-          {1, "no file matches", {T, OK_C, "-p", "x", "-i", "*.gif", "-o", "o"}},
-          {1, "the list is empty", {T, OK_C, "-p", "x", "-i", "@empty.txt", "-o", "o"}},
-          {1, "nothing.png", {T, OK_C, "-p", "x", "-i", "@bad.txt", "-o", "o"}},
-          {1, "text.pkl", {T, "-b", BASE, "-c", "text.pkl", "-p", "x", "-i", INPUT, "-o", "o.png"}},
-          {1, "no such file", {T, "-b", BASE, "-c", "no.pkl", "-p", "x", "-i", INPUT}},
-          {1, "void", {T, "-b", "void", "-c", EDGE, "-p", "x", "-i", INPUT, "-o", "o.png"}},
-          {1, "model store", {T, "-b", "nowhere", "-c", EDGE, "-p", "x", "-i", INPUT}},
-          {1, "unpaired", {T, "-b", BASE, "-t", "day_to_night", "-c", EDGE, "-i", INPUT}},
-          {1, "paired", {T, "-b", BASE, "-t", "edge_to_image", "-c", NIGHT, "-p", "x", "-i", INPUT}},
-          {1, "twin", {T, "-b", BASE, "-t", "edge_to_image", "-c", SKETCH, "-p", "x", "-i", INPUT}},
-          {1, "UTF-8", {T, OK_C, "-p", "caf\xe9", "-i", INPUT, "-o", "o.png"}},
-          {1, "onestep", {T, OK_C, "-p", "x", "-i", INPUT, "-o", "/proc/nowhere/o.png"}},
-          {1, "parameters", {T, "--like", INPUT, "-i", INPUT}},
-          {1, "noise", {T, OK_C, "-p", "x", "-i", INPUT, "--posterior-noise", "text.png"}});
+    CHECK(
+        {1, "none.png", {T, OK_C, "-p", "x", "-i", "none.png", "-o", "o.png"}},
+        {1, "text.png", {T, OK_C, "-p", "x", "-i", "text.png", "-o", "o.png"}},
+        {1, "empty.png", {T, OK_C, "-p", "x", "-i", "empty.png", "-o", "o.png"}},
+        {1, "100000", {T, OK_C, "-p", "x", "-i", "huge.png", "-o", "o.png"}},
+        {1, "no PNG", {T, OK_C, "-p", "x", "-i", "void", "-o", "o"}},
+        {1, "no file matches", {T, OK_C, "-p", "x", "-i", "*.gif", "-o", "o"}},
+        {1, "the list is empty", {T, OK_C, "-p", "x", "-i", "@empty.txt", "-o", "o"}},
+        {1, "nothing.png", {T, OK_C, "-p", "x", "-i", "@bad.txt", "-o", "o"}},
+        {1, "text.pkl", {T, "-b", BASE, "-c", "text.pkl", "-p", "x", "-i", INPUT, "-o", "o.png"}},
+        {1, "no such file", {T, "-b", BASE, "-c", "no.pkl", "-p", "x", "-i", INPUT}},
+        {1, "void", {T, "-b", "void", "-c", EDGE, "-p", "x", "-i", INPUT, "-o", "o.png"}},
+        {1, "model store", {T, "-b", "nowhere", "-c", EDGE, "-p", "x", "-i", INPUT}},
+        {1, "unpaired", {T, "-b", BASE, "-t", "day_to_night", "-c", EDGE, "-i", INPUT}},
+        {1, "paired", {T, "-b", BASE, "-t", "edge_to_image", "-c", NIGHT, "-p", "x", "-i", INPUT}},
+        {1, "twin", {T, "-b", BASE, "-t", "edge_to_image", "-c", SKETCH, "-p", "x", "-i", INPUT}},
+        {2, "UTF-8", {T, OK_C, "-p", "caf\xe9", "-i", INPUT, "-o", "o.png"}},
+        {1, "onestep", {T, OK_C, "-p", "x", "-i", INPUT, "-o", "/proc/nowhere/o.png"}},
+        {1, "parameters", {T, "--like", INPUT, "-i", INPUT}},
+        {1, "noise", {T, OK_C, "-p", "x", "-i", INPUT, "--posterior-noise", "text.png"}});
     assert_int_not_equal(access("o.png", F_OK), 0);
 }
 
@@ -184,8 +188,8 @@ static void test_other_base(void **state)
 {
     (void)state;
     program_result result;
-    const char *arguments[] = {T,    "-b", GOLDEN "models/base_b", "-c",    EDGE, "-p", "x", "-i",
-                               INPUT, "-o", "o.png",                NULL};
+    const char *arguments[] = {
+        T, "-b", GOLDEN "models/base_b", "-c", EDGE, "-p", "x", "-i", INPUT, "-o", "o.png", NULL};
     program_run(&result, NULL, arguments);
     assert_int_equal(result.exit_code, 1);
     check_contains(result.error, "expected");

@@ -1,8 +1,8 @@
 /* What `onestep translate` writes: names, formats, the official command lines, lists, resume,
  * parameters in pictures, dumps. */
-#include "program.h"
 #include "formats/formats.h"
 #include "image/image.h"
+#include "program.h"
 #include "support/check.h"
 
 #include <signal.h>
@@ -155,8 +155,8 @@ static void test_parameters(void **state)
 static void test_streams(void **state)
 {
     (void)state;
-    const char *arguments[] = {"translate", "-q", "-b", BASE, "-c", EDGE, "-p", "x",
-                               "-i",        "-",  "-o", "-",  NULL};
+    const char *arguments[] = {"translate", "-q", "-b", BASE, "-c", EDGE, "-p",
+                               "x",         "-i", "-",  "-o", "-",  NULL};
     program_run(&last, INPUT, arguments);
     assert_int_equal(last.exit_code, 0);
     assert_int_equal(image_format_of_bytes(last.out, last.out_size), IMAGE_FORMAT_PNG);
@@ -275,10 +275,14 @@ static void test_interrupt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_official_spelling), cmocka_unit_test(test_names),
-        cmocka_unit_test(test_parameters),        cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_folder),            cmocka_unit_test(test_dump),
-        cmocka_unit_test(test_sizes),             cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_official_spelling),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_interrupt),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
