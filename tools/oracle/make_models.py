@@ -9,7 +9,7 @@ checkpoint's tensors again by the official class, so under the key names that th
 """
 
 import argparse
-import json
+import contextlib
 import os
 import shutil
 import tempfile
@@ -75,18 +75,32 @@ def old_attention_names(tensors):
     return result
 
 
+@contextlib.contextmanager
+def without_initialisation():
+    """Lets the constructors leave the weights as they are: all of them are replaced, and drawing 1.3 billion is slow."""
+    names = [name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")]
+    originals = {name: getattr(torch.nn.init, name) for name in names}
+    try:
+        for name in names:
+            setattr(torch.nn.init, name, lambda tensor, *arguments, **keywords: tensor)
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(torch.nn.init, name, function)
+
+
 def make_base(folder, options, merges=SMALL_MERGES, **pictures):
     """Builds, calibrates and writes one base model; returns its text encoder, VAE and UNet."""
-    torch.manual_seed(options["seed"])  # for what the constructors draw; all of it is replaced
     vocabulary = write_tokenizer_folder(os.path.join(folder, "tokenizer"), read_merges(MERGES, merges), options["pad"])
     text_config = {"vocab_size": len(vocabulary), "bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1,
                    "pad_token_id": 0 if options["pad"] == "exclamation" else len(vocabulary) - 1, **options["text"]}
     parts = {name: {key: value for key, value in options[name].items() if not key.startswith("_")}
              for name in ("vae", "unet", "scheduler")}
-    text = CLIPTextModel(CLIPTextConfig(**{key: value for key, value in text_config.items() if key != "torch_dtype"})).eval()
-    vae = AutoencoderKL(**parts["vae"]).eval()
-    unet = UNet2DConditionModel(**parts["unet"]).eval()
-    scheduler = DDPMScheduler(**parts["scheduler"])
+    with without_initialisation():
+        text = CLIPTextModel(CLIPTextConfig(**{key: value for key, value in text_config.items() if key != "torch_dtype"})).eval()
+        vae = AutoencoderKL(**parts["vae"]).eval()
+        unet = UNet2DConditionModel(**parts["unet"]).eval()
+    scheduler = DDPMScheduler.from_config(parts["scheduler"])
     calibrate_base(text, vae, unet, scheduler, os.path.join(folder, "tokenizer"), options["seed"], **pictures)
     for name, config in (("text_encoder", text_config), ("vae", options["vae"]), ("unet", options["unet"]),
                          ("scheduler", options["scheduler"])):
