@@ -133,18 +133,20 @@ static void scale(float *y, const float *x, size_t count, float factor, float of
 #undef SCALE
 }
 
+/* Rounds like a convolution's epilogue with `a` as its residual: a fused convolution gives the same
+ * bytes as one that is watched. */
 static void combine(float *y, const float *a, float scale_a, const float *b, float scale_b,
                     size_t count)
 {
     const vector va = vector_set(scale_a), vb = vector_set(scale_b);
     size_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) {
-        vector_store(y + i, vector_fma(vector_load(b + i), vb, vector_load(a + i) * va));
+        vector_store(y + i, vector_fma(vector_load(a + i), va, vector_load(b + i) * vb));
     }
     if (i < count) {
         const size_t rest = count - i;
-        const vector sum = vector_load_part(a + i, rest) * va;
-        vector_store_part(y + i, vector_fma(vector_load_part(b + i, rest), vb, sum), rest);
+        const vector sum = vector_load_part(b + i, rest) * vb;
+        vector_store_part(y + i, vector_fma(vector_load_part(a + i, rest), va, sum), rest);
     }
 }
 
