@@ -367,7 +367,9 @@ char *scenario_steps(scenario_builder build, uint64_t seed)
     text_buffer text = {0};
     double operations = 0;
     for (int i = 0; i < p.step_count; i++) {
-        text_buffer_print(&text, "%s%s", i ? ", " : "", p.steps[i].algorithm);
+        const operation op = s.g->nodes[p.steps[i].node].operation;
+        const bool product = op == OPERATION_CONV2D || op == OPERATION_LINEAR;
+        text_buffer_print(&text, "%s%s", i ? ", " : "", product ? "product" : p.steps[i].algorithm);
         operations += p.steps[i].operations;
     }
     /* Nothing that the graph costs is lost in fusing. */

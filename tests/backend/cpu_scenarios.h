@@ -56,7 +56,8 @@ tensor_id scenario_group_norm(scenario *s, tensor_id x, size_t groups);
  * `tolerance` or from itself by a bit. */
 void scenario_check(scenario_builder build, const char *name, uint64_t seed, double tolerance);
 
-/* The steps that the cpu backend makes of it, as "algorithm, algorithm, ...". */
+/* The steps that the cpu backend makes of it, as "algorithm, algorithm, ..."; "product" stands for
+ * every algorithm of convolutions and linear layers. */
 char *scenario_steps(scenario_builder build, uint64_t seed);
 
 #endif

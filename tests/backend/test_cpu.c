@@ -526,29 +526,28 @@ static void expect_steps(scenario_builder build, const char *expected)
 static void test_fusions(void **state)
 {
     (void)state;
-    expect_steps(build_linear_gelu, "direct f32");
-    expect_steps(build_linear_geglu, "direct f32");
-    expect_steps(build_conv_everything, "direct f32");
-    expect_steps(build_skip, "direct f32, direct f32, direct f32");
-    expect_steps(build_own_residual, "silu, direct f32");
-    expect_steps(build_doubled, "direct f32, combine, silu, multiply");
-    expect_steps(build_norm_conv, "direct f32, group_norm statistics, direct f32");
-    expect_steps(build_norm_linear, "group_norm statistics, direct f32");
+    expect_steps(build_linear_gelu, "product");
+    expect_steps(build_linear_geglu, "product");
+    expect_steps(build_conv_everything, "product");
+    expect_steps(build_skip, "product, product, product");
+    expect_steps(build_own_residual, "silu, product");
+    expect_steps(build_doubled, "product, combine, silu, multiply");
+    expect_steps(build_norm_conv, "product, group_norm statistics, product");
+    expect_steps(build_norm_linear, "group_norm statistics, product");
     expect_steps(build_norm_three,
-                 "direct f32, group_norm statistics, group_norm apply, direct f32, direct f32, "
-                 "direct f32, attention f32, direct f32");
-    expect_steps(build_norm_concat,
-                 "direct f32, direct f32, concat, group_norm statistics, direct f32");
+                 "product, group_norm statistics, group_norm apply, product, product, "
+                 "product, attention f32, product");
+    expect_steps(build_norm_concat, "product, product, concat, group_norm statistics, product");
     expect_steps(build_group_norm_small, "group_norm statistics, group_norm apply silu");
-    expect_steps(build_observed, "direct f32, group_norm statistics, group_norm apply, silu, "
-                                 "direct f32, combine");
-    expect_steps(build_upsample_conv, "direct f32");
-    expect_steps(build_upsample_both, "upsample, direct f32");
+    expect_steps(build_observed, "product, group_norm statistics, group_norm apply, silu, "
+                                 "product, combine");
+    expect_steps(build_upsample_conv, "product");
+    expect_steps(build_upsample_both, "upsample, product");
     expect_steps(build_transformer,
-                 "group_norm statistics, direct f32, layer_norm, direct f32, direct f32, "
-                 "direct f32, attention f32, direct f32, layer_norm, direct f32, direct f32, "
-                 "direct f32, attention f32, direct f32, layer_norm, direct f32, direct f32, "
-                 "direct f32");
+                 "group_norm statistics, product, layer_norm, product, product, "
+                 "product, attention f32, product, layer_norm, product, product, "
+                 "product, attention f32, product, layer_norm, product, product, "
+                 "product");
 }
 
 int main(void)

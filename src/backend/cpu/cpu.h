@@ -89,7 +89,7 @@ typedef struct lowered_program {
 } lowered_program;
 
 /* Weights that one step holds at most. */
-#define STEP_WEIGHTS 4
+#define STEP_WEIGHTS 6
 
 struct step_context {
     const cpu_backend *backend;
@@ -148,6 +148,8 @@ onestep_status context_acquire_conv(step_context *context, const conv_step *conv
 onestep_status context_acquire_plain(step_context *context, const weight_expression *weight,
                                      const float **values, onestep_error *error) MUST_USE;
 void context_release(step_context *context);
+/* Scratch that packing a convolution's weight needs; false when the size overflows. */
+bool pack_scratch(const weight_expression *weight, const conv_plan *plan, size_t *bytes) MUST_USE;
 /* Tells packed forms of one weight apart. */
 uint64_t conv_format(const conv_plan *plan);
 

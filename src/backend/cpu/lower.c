@@ -252,8 +252,9 @@ static void lower_product(lowering *l, int n)
     const tensor *weight = &g->tensors[source->inputs[1]];
     conv_shape shape;
     conv_plan plan;
+    size_t packing;
     if (weight->kind != TENSOR_WEIGHT || !conv_shape_of(l, n, &shape) ||
-        !conv_plan_of(l, &shape, &plan)) {
+        !conv_plan_of(l, &shape, &plan) || !pack_scratch(weight->weight, &plan, &packing)) {
         l->status = error_set(
             l->error, ONESTEP_ERROR_UNSUPPORTED,
             "%s %s: the cpu backend has no way to compute a %zux%zu kernel of stride %u on "
@@ -295,6 +296,7 @@ static void lower_product(lowering *l, int n)
     if (conv->shared_image_bias) {
         entry->scratch_bytes += shape.batch * shape.output_channels * sizeof(float);
     }
+    entry->scratch_bytes = size_maximum(entry->scratch_bytes, packing);
     entry->predicted_seconds = plan.predicted_seconds;
     if (l->wanted[f->output]) {
         l->blocks[f->output] = conv_statistics_blocks(&plan);

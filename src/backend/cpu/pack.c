@@ -24,6 +24,20 @@ typedef struct packing {
     bool damaged;
 } packing;
 
+static size_t block_rows(const weight_expression *weight, size_t granularity)
+{
+    const size_t rest = weight->dims[1] * weight->dims[2] * weight->dims[3];
+    const size_t rows = size_maximum(BLOCK_ROWS, BLOCK_FLOATS / rest);
+    return size_round_up(size_minimum(rows, weight->dims[0]), granularity);
+}
+
+bool pack_scratch(const weight_expression *weight, const conv_plan *plan, size_t *bytes)
+{
+    const size_t rest = weight->dims[1] * weight->dims[2] * weight->dims[3];
+    return size_multiply(block_rows(weight, conv_pack_granularity(plan)), plan->threads, bytes) &&
+           size_multiply(*bytes, rest, bytes) && size_multiply(*bytes, sizeof(float), bytes);
+}
+
 static void pack_block(void *opaque, size_t index, unsigned worker)
 {
     packing *p = opaque;
@@ -72,24 +86,10 @@ static onestep_status pack(void *opaque, const weight_expression *weight, const 
     p->scalars = scalars;
     p->packed = packed;
     p->kernels = p->context->backend->kernels;
+    p->blocks = (float *)(void *)p->context->scratch;
     p->rest = weight->dims[1] * weight->dims[2] * weight->dims[3];
-    const size_t unit = p->plan ? conv_pack_granularity(p->plan) : 1;
-    p->rows = size_maximum(BLOCK_ROWS, BLOCK_FLOATS / p->rest);
-    p->rows = size_round_up(size_minimum(p->rows, weight->dims[0]), unit);
-    const size_t block_bytes = p->rows * p->rest * sizeof(float);
-    size_t bytes = 0;
-    if (p->plan) {
-        if (!size_multiply(block_bytes, thread_pool_size(pool), &bytes)) {
-            return error_set(error, ONESTEP_ERROR_MEMORY, "weight %s: a block's size overflows",
-                             weight->name);
-        }
-        p->blocks = memory_allocate_aligned(bytes, error);
-        if (!p->blocks) {
-            return ONESTEP_ERROR_MEMORY;
-        }
-    }
+    p->rows = block_rows(weight, p->plan ? conv_pack_granularity(p->plan) : 1);
     thread_pool_run(pool, (weight->dims[0] + p->rows - 1) / p->rows, pack_block, p);
-    memory_free_aligned(p->blocks, bytes);
     return p->damaged ? damage_report(p, error) : ONESTEP_OK;
 }
 

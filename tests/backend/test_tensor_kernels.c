@@ -1,0 +1,381 @@
+/* Every table of tensor kernels against double precision: each length, each place in guarded
+ * memory. The AVX-512 table runs on every machine through SIMDe, besides natively where there is
+ * AVX-512. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#pragma GCC diagnostic ignored "-Wpsabi"
+#include <simde/x86/avx512/fmadd.h>
+#include <simde/x86/avx512/max.h>
+#define _mm512_fmadd_ps(a, b, c)                                                                   \
+    ((__m512)simde_mm512_fmadd_ps((simde__m512)(a), (simde__m512)(b), (simde__m512)(c)))
+#define _mm512_max_ps(a, b) ((__m512)simde_mm512_max_ps((simde__m512)(a), (simde__m512)(b)))
+#include "backend/cpu/tensor_kernels.h"
+#define tensor_kernels_avx512 tensor_kernels_emulated
+extern const tensor_kernels tensor_kernels_emulated;
+#include "backend/cpu/tensor_avx512.c"
+#undef tensor_kernels_avx512
+#define EMULATED &tensor_kernels_emulated
+#else
+#define EMULATED NULL
+#endif
+
+#include "backend/cpu/tensor_kernels.h"
+#include "conv_reference.h"
+#include "support.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LENGTHS = 70 };
+
+/* Runs a test for every table that this machine can run. */
+static void for_each_table(void (*test)(const tensor_kernels *k))
+{
+    static const cpu_level levels[] = {
+#define TENSOR_KERNELS(name, level, family) level,
+#include "backend/cpu/tensor_kernels.def"
+#undef TENSOR_KERNELS
+    };
+    cpu_features features;
+    cpu_features_detect(&features);
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        const tensor_kernels *k = tensor_kernels_find(levels[i]);
+        if (levels[i] <= features.level && k->level == levels[i]) {
+            test(k);
+        }
+    }
+    const tensor_kernels *emulated = EMULATED;
+    if (emulated) {
+        test(emulated);
+    }
+}
+
+static void check_close(const char *name, const tensor_kernels *k, double x, double got,
+                        double expected, double relative, double absolute)
+{
+    if (isnan(expected)
+            ? !isnan(got)
+            : !(got == expected || fabs(got - expected) <= relative * fabs(expected) + absolute)) {
+        fail_msg("%s (%s) of %.9g: %.9g instead of %.9g", name, k->name, x, got, expected);
+    }
+}
+
+/* ---- functions of one number
+ * ---------------------------------------------------------------------- */
+
+static double exact_silu(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+static double exact_gelu(double x)
+{
+    return 0.5 * x * erfc(-x / sqrt(2));
+}
+
+static double exact_quick_gelu(double x)
+{
+    return x / (1 + exp(-1.702 * x));
+}
+
+static double exact_exp(double x)
+{
+    return (double)(float)exp(x);
+}
+
+typedef struct function_case {
+    const char *name;
+    size_t offset; /* in the table */
+    double (*exact)(double);
+    float limit;     /* of the numbers tried */
+    double relative; /* beside 2e-37: below that float32 loses bits */
+} function_case;
+
+static const function_case functions[] = {
+    {"silu", offsetof(tensor_kernels, silu), exact_silu, 80, 6e-7},
+    {"gelu", offsetof(tensor_kernels, gelu), exact_gelu, 12, 8e-6},
+    {"gelu", offsetof(tensor_kernels, gelu), exact_gelu, 3, 1.2e-6},
+    {"quick_gelu", offsetof(tensor_kernels, quick_gelu), exact_quick_gelu, 30, 3e-6},
+    {"exp", offsetof(tensor_kernels, exponential), exact_exp, 88.7f, 4e-7},
+};
+
+typedef void (*element_function)(float *, const float *, size_t);
+
+static void test_function(const tensor_kernels *k, const function_case *f)
+{
+    element_function run;
+    memcpy(&run, (const char *)k + f->offset, sizeof run);
+    for (size_t count = 1; count <= LENGTHS; count++) {
+        for (int at_end = 0; at_end < 2; at_end++) {
+            guarded_floats x = {0}, y = {0};
+            guarded_create(&x, count, at_end);
+            guarded_create(&y, count, at_end);
+            fill_random(x.values, count, count, f->limit / 3);
+            for (size_t i = 0; i < count; i++) {
+                x.values[i] = fmaxf(-f->limit, fminf(f->limit, x.values[i]));
+            }
+            run(y.values, x.values, count);
+            for (size_t i = 0; i < count; i++) {
+                check_close(f->name, k, (double)x.values[i], (double)y.values[i],
+                            f->exact((double)x.values[i]), f->relative, 2e-37);
+                float alone;
+                run(&alone, &x.values[i], 1);
+                assert_memory_equal(&alone, &y.values[i], sizeof alone);
+            }
+            run(x.values, x.values, count); /* in place */
+            assert_memory_equal(x.values, y.values, count * sizeof(float));
+            guarded_destroy(&x);
+            guarded_destroy(&y);
+        }
+    }
+}
+
+static void test_functions_of(const tensor_kernels *k)
+{
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        test_function(k, &functions[i]);
+    }
+    const float odd[] = {0, NAN, INFINITY, -INFINITY, 100, -120, 88.8f};
+    float y[7];
+    k->exponential(y, odd, 7);
+    const double exact[] = {1, NAN, INFINITY, 0, INFINITY, 0, INFINITY};
+    for (size_t i = 0; i < 7; i++) {
+        check_close("exp", k, (double)odd[i], (double)y[i], exact[i], 0, 1e-37);
+    }
+    k->silu(y, odd, 7);
+    assert_true(y[0] == 0 && isnan(y[1]) && y[2] == INFINITY && y[4] == 100.0f);
+    k->gelu(y, odd, 7);
+    assert_true(y[0] == 0 && isnan(y[1]) && y[2] == INFINITY && y[4] == 100.0f &&
+                fabsf(y[5]) < 1e-30f);
+    k->clamp(y, odd, 7, -3, 4);
+    assert_true(y[0] == 0 && isnan(y[1]) && y[2] == 4 && y[3] == -3 && y[4] == 4 && y[5] == -3);
+}
+
+static void test_functions(void **state)
+{
+    (void)state;
+    for_each_table(test_functions_of);
+}
+
+/* ---- several inputs
+ * ---------------------------------------------------------------------------------- */
+
+static void test_pairs_of(const tensor_kernels *k)
+{
+    for (size_t count = 1; count <= LENGTHS; count++) {
+        guarded_floats a = {0}, b = {0}, y = {0};
+        guarded_create(&a, 2 * count, true);
+        guarded_create(&b, count, true);
+        guarded_create(&y, count, true);
+        fill_random(a.values, 2 * count, count, 2);
+        fill_random(b.values, count, count + 1, 2);
+        k->combine(y.values, a.values, 0.3f, b.values, -1.7f, count);
+        for (size_t i = 0; i < count; i++) {
+            const double expected =
+                (double)(0.3f * a.values[i]) - (double)1.7f * (double)b.values[i];
+            check_close("combine", k, (double)a.values[i], (double)y.values[i], expected, 1e-7,
+                        5e-7);
+        }
+        k->multiply(y.values, a.values, b.values, count);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(y.values[i] == a.values[i] * b.values[i]);
+        }
+        k->scale(y.values, b.values, count, 0.7f, 0.1f);
+        for (size_t i = 0; i < count; i++) {
+            check_close("scale", k, (double)b.values[i], (double)y.values[i],
+                        (double)0.7f * (double)b.values[i] + (double)0.1f, 1e-7, 3e-7);
+        }
+        k->geglu(y.values, a.values, count);
+        for (size_t i = 0; i < count; i++) {
+            check_close("geglu", k, (double)a.values[count + i], (double)y.values[i],
+                        (double)a.values[i] * exact_gelu((double)a.values[count + i]), 8e-6, 0);
+        }
+        guarded_destroy(&a);
+        guarded_destroy(&b);
+        guarded_destroy(&y);
+    }
+}
+
+static void test_pairs(void **state)
+{
+    (void)state;
+    for_each_table(test_pairs_of);
+}
+
+/* A NaN or infinity is found wherever it stands. */
+static void test_finite_of(const tensor_kernels *k)
+{
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t count = 1; count <= 2 * LENGTHS; count += 1 + count / 20) {
+        guarded_floats x = {0};
+        guarded_create(&x, count, true);
+        fill_random(x.values, count, count, 1e30f);
+        assert_true(k->all_finite(x.values, count));
+        for (size_t i = 0; i < count; i++) {
+            const float before = x.values[i];
+            x.values[i] = bad[i % 3];
+            assert_false(k->all_finite(x.values, count));
+            x.values[i] = before;
+        }
+        guarded_destroy(&x);
+    }
+}
+
+static void test_finite(void **state)
+{
+    (void)state;
+    for_each_table(test_finite_of);
+}
+
+/* ---- normalisation
+ * --------------------------------------------------------------------------------- */
+
+static void test_norms_of(const tensor_kernels *k)
+{
+    for (size_t channels = 1; channels <= LENGTHS; channels++) {
+        const size_t pixels = 1 + channels * 7 % 19;
+        guarded_floats x = {0}, y = {0}, sums = {0}, gain = {0};
+        guarded_create(&x, pixels * channels, true);
+        guarded_create(&y, pixels * channels, true);
+        guarded_create(&sums, 2 * channels, true);
+        guarded_create(&gain, 2 * channels, true);
+        const float *shift = gain.values + channels;
+        fill_random(x.values, pixels * channels, channels, 2);
+        fill_random(gain.values, 2 * channels, channels + 1, 1);
+        k->channel_sums(sums.values, x.values, pixels, channels);
+        for (size_t c = 0; c < channels; c++) {
+            double sum = 0, square = 0;
+            for (size_t p = 0; p < pixels; p++) {
+                const double v = (double)x.values[p * channels + c];
+                sum += v;
+                square += v * v;
+            }
+            check_close("sum", k, 0, (double)sums.values[c], sum, 1e-6, 1e-5);
+            check_close("square", k, 0, (double)sums.values[channels + c], square, 1e-6, 1e-5);
+        }
+        for (int silu = 0; silu < 2; silu++) {
+            k->normalise(y.values, x.values, pixels, channels, gain.values, shift, silu);
+            for (size_t i = 0; i < pixels * channels; i++) {
+                const double v = (double)x.values[i] * (double)gain.values[i % channels] +
+                                 (double)shift[i % channels];
+                check_close("normalise", k, (double)x.values[i], (double)y.values[i],
+                            silu ? exact_silu(v) : v, 1e-6, 1e-6);
+            }
+        }
+        for (size_t p = 0; p < pixels; p++) {
+            double mean = 0, variance = 0;
+            const float *row = x.values + p * channels;
+            k->layer_norm(y.values, row, channels, gain.values, shift, 1e-5f);
+            for (size_t c = 0; c < channels; c++) {
+                mean += (double)row[c] / (double)channels;
+            }
+            for (size_t c = 0; c < channels; c++) {
+                variance += pow((double)row[c] - mean, 2) / (double)channels;
+            }
+            for (size_t c = 0; c < channels; c++) {
+                const double v = ((double)row[c] - mean) / sqrt(variance + (double)1e-5f);
+                check_close("layer_norm", k, (double)row[c], (double)y.values[c],
+                            v * (double)gain.values[c] + (double)shift[c], 1e-5, 2e-5);
+            }
+        }
+        guarded_destroy(&x);
+        guarded_destroy(&y);
+        guarded_destroy(&sums);
+        guarded_destroy(&gain);
+    }
+}
+
+static void test_norms(void **state)
+{
+    (void)state;
+    for_each_table(test_norms_of);
+}
+
+/* ---- softmax
+ * --------------------------------------------------------------------------------------- */
+
+enum { ROWS = 5 };
+
+/* Blocks of one row of logits, put together, are its softmax. */
+static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_keys, bool causal)
+{
+    const size_t stride = size_round_up(block_keys, 16);
+    const size_t first_query = causal ? keys / 3 : 0;
+    float logits[ROWS][200], weights[ROWS][200] = {{0}};
+    float largest[ROWS], sum[ROWS], factor[ROWS];
+    fill_random(&logits[0][0], ROWS * 200, keys * 7 + block_keys, 30);
+    for (size_t first = 0; first < keys; first += block_keys) {
+        const size_t count = size_minimum(block_keys, keys - first);
+        const size_t padded = size_round_up(count, 16);
+        guarded_floats scores = {0};
+        guarded_create(&scores, ROWS * stride, true);
+        for (size_t r = 0; r < ROWS; r++) {
+            memcpy(scores.values + r * stride, logits[r] + first, count * sizeof(float));
+        }
+        const softmax_block block = {
+            .scores = scores.values,
+            .stride = stride,
+            .rows = ROWS,
+            .keys = count,
+            .padded = padded,
+            .visible = causal ? (ptrdiff_t)first_query + 1 - (ptrdiff_t)first : (ptrdiff_t)count,
+            .first = first == 0,
+            .largest = largest,
+            .sum = sum,
+            .factor = factor,
+        };
+        k->softmax(&block);
+        for (size_t r = 0; r < ROWS; r++) {
+            for (size_t i = 0; i < first; i++) {
+                weights[r][i] *= factor[r];
+            }
+            memcpy(weights[r] + first, scores.values + r * stride, count * sizeof(float));
+            for (size_t i = count; i < padded; i++) {
+                assert_true(scores.values[r * stride + i] == 0);
+            }
+        }
+        guarded_destroy(&scores);
+    }
+    for (size_t r = 0; r < ROWS; r++) {
+        const size_t seen = causal ? size_minimum(keys, first_query + r + 1) : keys;
+        double top = -INFINITY, total = 0;
+        for (size_t i = 0; i < seen; i++) {
+            top = fmax(top, (double)logits[r][i]);
+        }
+        for (size_t i = 0; i < seen; i++) {
+            total += exp2((double)logits[r][i] - top);
+        }
+        for (size_t i = 0; i < keys; i++) {
+            const double expected = i < seen ? exp2((double)logits[r][i] - top) / total : 0;
+            check_close("softmax", k, (double)logits[r][i], (double)(weights[r][i] / sum[r]),
+                        expected, 1e-5, 1e-30);
+        }
+    }
+}
+
+static void test_softmax_of(const tensor_kernels *k)
+{
+    for (size_t keys = 1; keys < 200; keys += 1 + keys / 12) {
+        for (size_t block = 16; block <= 64; block += 24) {
+            check_softmax(k, keys, block, false);
+            check_softmax(k, keys, block, true);
+        }
+    }
+}
+
+static void test_softmax(void **state)
+{
+    (void)state;
+    for_each_table(test_softmax_of);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_functions), cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_finite),    cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_softmax),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
