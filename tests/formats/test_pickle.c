@@ -330,6 +330,20 @@ static void test_strided_copy(void **state)
     pickle_tree_destroy(&tree);
 }
 
+/* The stride of a dimension of 1 does not matter: such tensors are not copied. */
+static void test_no_copy(void **state)
+{
+    (void)state;
+    static const char program[] =
+        "\x80\x02" REBUILD STORAGE "K\2K\1K\4\x86K\x63K\1\x86" HOOKS "tR.";
+    pickle_tree *tree;
+    const pickle_value *root;
+    onestep_error error;
+    assert_int_equal(interpret(&tree, &root, program, sizeof(program) - 1, &error), ONESTEP_OK);
+    assert_ptr_equal(pickle_tensor(root)->data, storage_data + 2);
+    pickle_tree_destroy(&tree);
+}
+
 /* ---- shape of the tree ----------------------------------------------------------------------- */
 
 static void test_cycles(void **state)
@@ -530,13 +544,14 @@ static void test_cut_off_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opcodes),      cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_tensors),      cmocka_unit_test(test_storages),
-        cmocka_unit_test(test_strided_copy), cmocka_unit_test(test_cycles),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_many_keys),
-        cmocka_unit_test(test_depth),        cmocka_unit_test(test_billion_laughs),
-        cmocka_unit_test(test_many_objects), cmocka_unit_test(test_long_stream),
-        cmocka_unit_test(test_protocols),    cmocka_unit_test(test_cut_off_anywhere),
+        cmocka_unit_test(test_opcodes),          cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_tensors),          cmocka_unit_test(test_storages),
+        cmocka_unit_test(test_strided_copy),     cmocka_unit_test(test_no_copy),
+        cmocka_unit_test(test_cycles),           cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_many_keys),        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_billion_laughs),   cmocka_unit_test(test_many_objects),
+        cmocka_unit_test(test_long_stream),      cmocka_unit_test(test_protocols),
+        cmocka_unit_test(test_cut_off_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

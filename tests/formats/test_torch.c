@@ -670,6 +670,21 @@ static void put_tensor(text_buffer *out, const char *storage)
     text_buffer_append(out, rest, sizeof(rest) - 1);
 }
 
+static void test_long_storage(void **state)
+{
+    (void)state;
+    onestep_error error;
+    text_buffer out = {0};
+    text_buffer_append(&out, "\x80\2", 2);
+    put_tensor(&out, "0");
+    text_buffer_append(&out, ".", 1);
+    entry entries[] = {{.name = "x/data.pkl", .data = out.data, .size = out.length, TRUTH},
+                       {.name = "x/data/0", .data = "1234", .size = 4, TRUTH}};
+    assert_int_equal(parse_zip(entries, 2, SIZE_MAX, &error), ONESTEP_ERROR_FORMAT);
+    expect_message(&error, "storage 0 has 4 bytes, not 0 elements of f32", NULL);
+    text_buffer_free(&out);
+}
+
 static void test_same_name_twice(void **state)
 {
     (void)state;
@@ -752,15 +767,16 @@ static void test_too_many_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_paired),        cmocka_unit_test(test_unpaired_shares_storages),
-        cmocka_unit_test(test_types),         cmocka_unit_test(test_views),
-        cmocka_unit_test(test_containers),    cmocka_unit_test(test_other_archives),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_cut_off_anywhere),
-        cmocka_unit_test(test_changed_bytes), cmocka_unit_test(test_checksums),
-        cmocka_unit_test(test_zip_entries),   cmocka_unit_test(test_zip64_extra),
-        cmocka_unit_test(test_zip_overlaps),  cmocka_unit_test(test_zip_directory),
-        cmocka_unit_test(test_zip_parts),     cmocka_unit_test(test_same_name_twice),
-        cmocka_unit_test(test_long_names),    cmocka_unit_test(test_too_many_names),
+        cmocka_unit_test(test_paired),          cmocka_unit_test(test_unpaired_shares_storages),
+        cmocka_unit_test(test_types),           cmocka_unit_test(test_views),
+        cmocka_unit_test(test_containers),      cmocka_unit_test(test_other_archives),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_cut_off_anywhere),
+        cmocka_unit_test(test_changed_bytes),   cmocka_unit_test(test_checksums),
+        cmocka_unit_test(test_zip_entries),     cmocka_unit_test(test_zip64_extra),
+        cmocka_unit_test(test_zip_overlaps),    cmocka_unit_test(test_zip_directory),
+        cmocka_unit_test(test_zip_parts),       cmocka_unit_test(test_long_storage),
+        cmocka_unit_test(test_same_name_twice), cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_too_many_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
