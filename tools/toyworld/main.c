@@ -163,7 +163,7 @@ static void draw(const struct options *options, struct canvas *canvas, char side
     } else if (options->subject == SUBJECT_DAY_NIGHT) {
         street_draw(canvas, seed, side == 'A' ? STREET_DAY : STREET_NIGHT);
     } else {
-        street_draw(canvas, seed, side == 'A' ? STREET_DAY : STREET_RAIN);
+        street_draw(canvas, seed, side == 'A' ? STREET_CLEAR : STREET_RAIN);
     }
 }
 

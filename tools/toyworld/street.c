@@ -347,26 +347,29 @@ static void wet_reflections(const struct view *view)
         }
 }
 
-static void draw_rain(const struct view *view)
+/* Fine scratches of the pane that one looks through: hardly seen when dry, bright streaks in rain.
+ */
+static void draw_streaks(const struct view *view, struct random *random, float alpha)
 {
-    static const struct {
-        unsigned char x, y, length;
-    } streaks[] = {{3, 2, 8}, {13, 9, 7}, {23, 0, 8}, {28, 15, 7}, {7, 19, 8}, {18, 23, 7}};
     struct canvas *canvas = view->canvas;
+    float width = (float)canvas->width, height = (float)canvas->height, unit = fminf(width, height);
     struct paint paint = paint_flat(colour_rgb(226, 232, 240));
-    paint.alpha = 0.5f;
-    for (int tile_y = -32; tile_y < canvas->height; tile_y += 32)
-        for (int tile_x = -32; tile_x < canvas->width + 32; tile_x += 32)
-            for (size_t i = 0; i < sizeof streaks / sizeof *streaks; i++) {
-                float x = (float)(tile_x + streaks[i].x), y = (float)(tile_y + streaks[i].y);
-                float length = (float)streaks[i].length;
-                struct point ends[] = {{x, y}, {x - 0.3f * length, y + length}};
-                canvas_line(canvas, ends, 2, 0.9f, paint);
-            }
+    paint.alpha = alpha;
+    int count = (int)(80 * width * height / (unit * unit));
+    for (int i = 0; i < count; i++) {
+        float x = random_between(random, -0.05f, 1.05f) * width;
+        float y = random_between(random, -0.05f, 1) * height;
+        float length = random_between(random, 0.045f, 0.085f) * unit;
+        struct point ends[] = {{x, y}, {x - 0.3f * length, y + length}};
+        canvas_line(canvas, ends, 2, 0.0075f * unit, paint);
+    }
 }
 
 void street_draw(struct canvas *canvas, uint64_t seed, enum street_weather weather)
 {
+    bool pane = weather == STREET_CLEAR || weather == STREET_RAIN;
+    if (weather == STREET_CLEAR)
+        weather = STREET_DAY;
     struct random random = {seed ^ 0x5741f00du};
     float width = (float)canvas->width, height = (float)canvas->height;
     struct view view = {.canvas = canvas,
@@ -411,8 +414,8 @@ void street_draw(struct canvas *canvas, uint64_t seed, enum street_weather weath
     if (random_chance(&random, 0.5f))
         draw_tree(&view, &random, random_chance(&random, 0.5f) ? -5.6f : 5.6f,
                   random_between(&random, 6, 9));
-    if (weather == STREET_RAIN) {
+    if (weather == STREET_RAIN)
         wet_reflections(&view);
-        draw_rain(&view);
-    }
+    if (pane)
+        draw_streaks(&view, &random, weather == STREET_RAIN ? 0.5f : 0.12f);
 }
