@@ -27,10 +27,11 @@ const conv_kernels *conv_kernels_find(cpu_level level)
     return best;
 }
 
-size_t conv_step_channels(size_t channels)
+size_t conv_step_channels(size_t channels, conv_precision precision)
 {
-    enum { STEP_CHANNELS = 320, LINE_FLOATS = 16 };
-    const size_t steps = (channels + STEP_CHANNELS - 1) / STEP_CHANNELS;
+    enum { STEP_F32 = 320, STEP_INT16 = 160, LINE_FLOATS = 16 };
+    const size_t most = precision == CONV_INT16 ? STEP_INT16 : STEP_F32;
+    const size_t steps = (channels + most - 1) / most;
     return steps == 1 ? channels : size_round_up((channels + steps - 1) / steps, LINE_FLOATS);
 }
 
@@ -71,10 +72,8 @@ static bool shape_is_indexable(const conv_shape *shape)
 static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
 {
     conv_direct_layout layout;
-    size_t floats;
-    if (!conv_direct_plan(&layout, &plan->shape, kernels, plan->threads) ||
-        !size_multiply(layout.panels, layout.panel_floats, &floats) ||
-        !size_multiply(floats, sizeof(float), &plan->packed_bytes) ||
+    if (!conv_direct_plan(&layout, plan, kernels) ||
+        !conv_direct_packed_bytes(&layout, &plan->packed_bytes) ||
         !size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes)) {
         return false;
     }
@@ -85,10 +84,8 @@ static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
 static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
 {
     winograd_layout layout;
-    size_t floats;
-    if (!winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads) ||
-        !size_multiply(layout.panels, layout.panel_floats, &floats) ||
-        !size_multiply(floats, sizeof(float), &plan->packed_bytes)) {
+    if (!winograd_plan(&layout, plan, kernels) ||
+        !winograd_packed_bytes(&layout, &plan->packed_bytes)) {
         return false;
     }
     plan->scratch_bytes = winograd_scratch_bytes(&layout, plan->threads);
@@ -100,7 +97,7 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm, unsigned threads)
 {
     if (!shape_is_sound(shape) || !shape_is_indexable(shape) || threads == 0 ||
-        precision != CONV_F32) {
+        (precision != CONV_F32 && precision != CONV_INT16)) {
         return false;
     }
     if (algorithm == CONV_ALGORITHM_COUNT) {
@@ -141,12 +138,12 @@ void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t
     const conv_kernels *kernels = conv_kernels_find(plan->level);
     if (plan->algorithm == CONV_DIRECT) {
         conv_direct_layout layout;
-        if (conv_direct_plan(&layout, &plan->shape, kernels, plan->threads)) {
+        if (conv_direct_plan(&layout, plan, kernels)) {
             conv_direct_pack(&layout, &plan->shape, packed, weights, first, count);
         }
     } else {
         winograd_layout layout;
-        if (winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads)) {
+        if (winograd_plan(&layout, plan, kernels)) {
             winograd_pack(&layout, packed, weights, first, count);
         }
     }
@@ -157,12 +154,11 @@ size_t conv_statistics_blocks(const conv_plan *plan)
     const conv_kernels *kernels = conv_kernels_find(plan->level);
     if (plan->algorithm == CONV_DIRECT) {
         conv_direct_layout layout;
-        return conv_direct_plan(&layout, &plan->shape, kernels, plan->threads)
-                   ? layout.tiles_down * layout.tiles_across
-                   : 0;
+        return conv_direct_plan(&layout, plan, kernels) ? layout.tiles_down * layout.tiles_across
+                                                        : 0;
     }
     winograd_layout layout;
-    return winograd_plan(&layout, &plan->shape, plan->algorithm, kernels, plan->threads)
+    return winograd_plan(&layout, plan, kernels)
                ? layout.parts_down * layout.parts_across * layout.blocks
                : 0;
 }

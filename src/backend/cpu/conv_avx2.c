@@ -3,6 +3,7 @@
 
 #define CONV_VECTOR_FLOATS 8
 #include "backend/cpu/conv_elements.h"
+#include "backend/cpu/conv_int16.h"
 #include "backend/cpu/winograd_transform.h"
 
 #define ROWS    6
@@ -71,22 +72,25 @@ static void multiply(const conv_multiply *task)
 {
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
     const size_t whole = task->rows / ROWS;
+    /* Without a next call the hints stay inside this one's operands. */
+    const float *next_a = task->next_a ? task->next_a : task->a;
+    const float *next_b = task->next_b ? task->next_b : task->b;
     prefetch next = {.lines = (LINE + groups - 1) / groups};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const float *b = task->b + panel * task->b_stride;
         float *c = task->c + panel * COLUMNS;
         const bool last = panel + 1 == task->panels;
-        next.b = last ? task->next_b : b + task->b_stride;
+        next.b = last ? next_b : b + task->b_stride;
         size_t row = 0;
         for (size_t group = 0; group < whole; group++, row += ROWS) {
             /* The rows after these, or in the last panel these rows of the next matrix. */
             const bool onward = !last && row + 2 * ROWS <= task->rows;
-            next.a = last ? task->next_a : task->a;
+            next.a = last ? next_a : task->a;
             next.offsets = task->offsets + (onward ? row + ROWS : last ? row : 0);
             multiply_tile(task, row, b, c + row * task->c_stride, &next, ROWS);
             next.b += next.lines * task->depth;
         }
-        next.a = last ? task->next_a : task->a;
+        next.a = last ? next_a : task->a;
         next.offsets = task->offsets + (last ? row : 0);
         float *rest = c + row * task->c_stride;
         switch (task->rows - row) {
@@ -127,4 +131,7 @@ const conv_kernels conv_kernels_avx2 = {
     .winograd_input = winograd_input_run,
     .winograd_weights = winograd_weights_run,
     .winograd_output = winograd_output_run,
+    .multiply_int16 = conv_multiply_int16_avx2,
+    .quantise = quantise_run,
+    .winograd_weights_int16 = winograd_weights_int16_run,
 };

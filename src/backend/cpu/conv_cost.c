@@ -14,7 +14,7 @@ typedef struct cost_rates {
     double phase;    /* seconds a loop on the thread pool */
 } cost_rates;
 
-static cost_rates rates_of(const conv_kernels *kernels)
+static cost_rates rates_of(const conv_kernels *kernels, bool integers)
 {
     cost_rates rates = {
         .product = 45e9,
@@ -26,6 +26,12 @@ static cost_rates rates_of(const conv_kernels *kernels)
         .load = 0.08e-9,
         .phase = 5e-6,
     };
+    if (integers) {
+        rates.product *= 1.55;
+        rates.input *= 1.5;
+        rates.weight *= 2;
+        rates.load /= 2;
+    }
     if (kernels->level >= CPU_LEVEL_AVX512) {
         rates.product *= 1.9;
     } else if (kernels->level < CPU_LEVEL_AVX2) {
@@ -42,7 +48,7 @@ static cost_rates rates_of(const conv_kernels *kernels)
 double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
                            const conv_kernels *kernels, unsigned threads)
 {
-    const cost_rates rates = rates_of(kernels);
+    const cost_rates rates = rates_of(kernels, l->integers);
     const double columns = (double)(l->panels * l->panel_columns);
     const double pixels = (double)shape->batch * (double)l->height * (double)l->width;
     const double depth = (double)l->channels * (double)l->taps;
@@ -57,7 +63,7 @@ double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
 double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
                         const conv_kernels *kernels, unsigned threads)
 {
-    const cost_rates rates = rates_of(kernels);
+    const cost_rates rates = rates_of(kernels, l->integers);
     const double columns = (double)(l->panels * l->panel_columns);
     const double tiles = (double)shape->batch * (double)l->tiles_down * (double)l->tiles_across;
     const double products = (double)(l->products * l->products);

@@ -21,9 +21,10 @@ static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
     return size_multiply(a, b, result) && size_multiply(*result, c, result);
 }
 
-bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv_kernels *kernels,
-                      unsigned threads)
+bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_kernels *kernels)
 {
+    const conv_shape *shape = &plan->shape;
+    const unsigned threads = plan->threads;
     *l = (conv_direct_layout){0};
     l->channels = shape->input_channels;
     l->outputs = shape->output_channels;
@@ -34,9 +35,15 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv
     l->panels = divide_up(shape->output_channels, l->panel_columns) * (shape->geglu ? 2 : 1);
     l->taps = (size_t)shape->kernel * shape->kernel;
     l->gathered = l->taps > 1 && l->channels <= GATHER_CHANNELS;
-    l->block_channels = conv_step_channels(l->channels);
+    l->integers = plan->precision == CONV_INT16;
+    if (l->integers && l->gathered) {
+        return false;
+    }
+    l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
+    l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
+    l->block_channels = conv_step_channels(l->channels, plan->precision);
     l->blocks = divide_up(l->channels, l->block_channels);
-    if (!multiply3(l->taps, l->channels, l->panel_columns, &l->panel_floats)) {
+    if (!multiply3(l->taps, l->weight_channels, l->panel_columns, &l->panel_values)) {
         return false;
     }
 
@@ -101,14 +108,28 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_shape *shape, const conv
         l->gathered ? size_round_up(l->tile_rows * l->taps * l->channels * sizeof(float), 64) : 0;
     l->sums_bytes = l->tile_rows * l->split_panels * l->panel_columns * sizeof(float);
     l->sums_bytes = size_round_up(l->sums_bytes, 64);
-    l->index_bytes = size_round_up(l->tile_rows * 2 * sizeof(uint32_t), 64);
-    l->worker_bytes = l->patch_bytes + l->gather_bytes + l->sums_bytes + l->index_bytes;
+    l->index_bytes = size_round_up(l->tile_rows * 3 * sizeof(uint32_t), 64);
+    if (l->integers) {
+        const size_t pixels = l->patch_height * l->patch_width * l->group;
+        /* An odd number of cache lines, as for floats. */
+        l->integer_stride = (divide_up(l->block_channels, 32) | 1) * 32;
+        if (!multiply3(pixels, l->integer_stride, sizeof(int16_t), &l->integer_bytes)) {
+            return false;
+        }
+        l->integer_bytes = size_round_up(l->integer_bytes, 64);
+        l->scales_bytes = size_round_up(pixels * sizeof(float), 64);
+    }
+    l->worker_bytes = l->patch_bytes + l->gather_bytes + l->integer_bytes + l->scales_bytes +
+                      l->sums_bytes + l->index_bytes;
     return true;
 }
 
-size_t conv_direct_granularity(const conv_direct_layout *l)
+bool conv_direct_packed_bytes(const conv_direct_layout *l, size_t *bytes)
 {
-    return l->panel_columns;
+    if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
+        return false;
+    }
+    return !l->integers || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -151,12 +172,60 @@ static void pack_panel(const conv_direct_layout *l, float *panel, const float *w
     }
 }
 
-void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, float *packed,
+/* The scale that keeps every sum of a step below 2^31, whatever the inputs. */
+static float integer_scale(const conv_direct_layout *l, const float *weights)
+{
+    float largest = 0.0f;
+    float largest_sum = 0.0f;
+    for (size_t block = 0; block < l->blocks; block++) {
+        const size_t begin = block * l->block_channels;
+        const size_t count = size_minimum(l->block_channels, l->channels - begin);
+        for (size_t tap = 0; tap < l->taps; tap++) {
+            const float *source = weights + begin * l->taps + tap;
+            float sum = 0.0f;
+            for (size_t c = 0; c < count; c++) {
+                const float magnitude = __builtin_fabsf(source[c * l->taps]);
+                sum += magnitude;
+                largest = magnitude > largest ? magnitude : largest;
+            }
+            largest_sum = sum > largest_sum ? sum : largest_sum;
+        }
+    }
+    const float by_sum = largest_sum / CONV_INT16_WEIGHTS;
+    const float by_value = largest / 32767;
+    return by_sum > by_value ? by_sum : by_value;
+}
+
+/* Packed integers: [panel][block][tap][pair of channels][column][2], then a scale an output. */
+static void pack_integers(const conv_direct_layout *l, int16_t *column, float *scale,
+                          const float *weights)
+{
+    *scale = weights == NULL ? 0.0f : integer_scale(l, weights);
+    const float factor = *scale > 0.0f ? 1.0f / *scale : 0.0f;
+    for (size_t block = 0; block < l->blocks; block++) {
+        const size_t begin = block * l->block_channels;
+        const size_t count = size_minimum(l->block_channels, l->channels - begin);
+        for (size_t tap = 0; tap < l->taps; tap++) {
+            for (size_t c = 0; c < size_round_up(count, 2); c++) {
+                float value = 0.0f;
+                if (weights != NULL && c < count) {
+                    value = weights[(begin + c) * l->taps + tap] * factor;
+                }
+                column[(c / 2 * l->panel_columns) * 2 + c % 2] = (int16_t)__builtin_rintf(value);
+            }
+            column += size_round_up(count, 2) * l->panel_columns;
+        }
+    }
+}
+
+void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, void *packed,
                       const float *weights, size_t first, size_t count)
 {
     const size_t columns = l->panel_columns;
     const size_t output_floats = l->channels * l->taps;
     const size_t half = shape->output_channels; /* where the gates of geglu begin */
+    int16_t *integers = packed;
+    float *scales = (float *)(void *)(integers + l->panels * l->panel_values);
     size_t done = 0;
     while (done < count) {
         const size_t output = first + done;
@@ -166,17 +235,24 @@ void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, floa
         if (shape->geglu) {
             panel = 2 * panel + gate;
         }
-        float *destination = packed + panel * l->panel_floats;
         const float *source = weights + done * output_floats;
-        if (channel % columns == 0 && count - done >= columns && channel + columns <= half) {
-            pack_panel(l, destination, source);
+        const size_t begin = panel * l->panel_values;
+        const bool whole =
+            channel % columns == 0 && count - done >= columns && channel + columns <= half;
+        if (whole && !l->integers) {
+            pack_panel(l, (float *)packed + begin, source);
             done += columns;
             continue;
         }
-        pack_output(l, destination + channel % columns, source);
-        if (channel + 1 == half) {
-            for (size_t column = half % columns; column != 0 && column < columns; column++) {
-                pack_output(l, destination + column, NULL);
+        /* This output, and after the last one the columns that fill its panel. */
+        const size_t end = channel + 1 == half ? size_round_up(half, columns) : channel + 1;
+        for (size_t c = channel; c < end; c++, source = NULL) {
+            const size_t column = c % columns;
+            if (l->integers) {
+                pack_integers(l, integers + begin + column * 2, scales + panel * columns + column,
+                              source);
+            } else {
+                pack_output(l, (float *)packed + begin + column, source);
             }
         }
         done++;
@@ -283,35 +359,104 @@ static void gather_rows(const direct_context *context, const direct_tile *tile, 
     }
 }
 
+/* A task's memory. */
+typedef struct direct_work {
+    float *patch, *gathered;
+    int16_t *integers; /* the patch, quantised */
+    float *scales;     /* of its pixels */
+    float *sums;
+    uint32_t *offsets, *patch_pixels, *pixels; /* of each row: in the patch; in the picture */
+} direct_work;
+
 /* Adds the products of one block of channels to the sums of the tile. */
-static void multiply_block(const direct_context *context, size_t block, size_t first_panel,
-                           size_t panels, const float *patch, const uint32_t *offsets, size_t rows,
-                           float *sums)
+static void multiply_block(const direct_context *context, const direct_work *work, size_t block,
+                           size_t first_panel, size_t panels, size_t rows)
 {
     const conv_direct_layout *l = &context->layout;
     const size_t begin = block * l->block_channels;
     const size_t count = size_minimum(l->block_channels, l->channels - begin);
     const float *packed = (const float *)context->arguments->packed +
-                          first_panel * l->panel_floats + begin * l->taps * l->panel_columns;
+                          first_panel * l->panel_values + begin * l->taps * l->panel_columns;
+    const float *a = l->gathered ? work->gathered : work->patch;
     conv_multiply task = {
-        .offsets = offsets,
+        .offsets = work->offsets,
         .rows = rows,
-        .b_stride = l->panel_floats,
+        .b_stride = l->panel_values,
         .panels = panels,
         .depth = l->gathered ? count * l->taps : count,
-        .c = sums,
+        .c = work->sums,
         .c_stride = l->split_panels * l->panel_columns,
     };
     const size_t steps = l->gathered ? 1 : l->taps;
     const size_t kernel = context->plan->shape.kernel;
     for (size_t tap = 0; tap < steps; tap++) {
-        task.a = patch + (tap / kernel * l->patch_width + tap % kernel) * l->patch_stride;
-        task.b = packed + tap * count * l->panel_columns;
         const size_t next = tap + 1 == steps ? tap : tap + 1;
-        task.next_a = patch + (next / kernel * l->patch_width + next % kernel) * l->patch_stride;
-        task.next_b = packed + (tap + 1) * count * l->panel_columns;
+        task.a = a + (tap / kernel * l->patch_width + tap % kernel) * l->patch_stride;
+        task.b = packed + tap * count * l->panel_columns;
         task.accumulate = block > 0 || tap > 0;
+        task.next_a = a + (next / kernel * l->patch_width + next % kernel) * l->patch_stride;
+        task.next_b = packed + (tap + 1) * count * l->panel_columns;
         context->kernels->multiply(&task);
+    }
+}
+
+/* The same with integers, each pixel of the patch with a scale of its own. */
+static void multiply_block_int16(const direct_context *context, const direct_work *work,
+                                 size_t block, size_t first_panel, size_t panels, size_t rows)
+{
+    const conv_direct_layout *l = &context->layout;
+    const size_t begin = block * l->block_channels;
+    const size_t count = size_minimum(l->block_channels, l->channels - begin);
+    const size_t padded = size_round_up(count, 2);
+    const int16_t *integers = context->arguments->packed;
+    const float *scales = (const float *)(const void *)(integers + l->panels * l->panel_values);
+    const int16_t *packed =
+        integers + first_panel * l->panel_values + begin * l->taps * l->panel_columns;
+    conv_multiply_int16 task = {
+        .offsets = work->offsets,
+        .rows = rows,
+        .b_stride = l->panel_values,
+        .panels = panels,
+        .pairs = padded / 2,
+        .scale_offsets = work->patch_pixels,
+        .column_scales = scales + first_panel * l->panel_columns,
+        .column_scales_stride = l->panel_columns,
+        .c = work->sums,
+        .c_stride = l->split_panels * l->panel_columns,
+    };
+    const size_t kernel = context->plan->shape.kernel;
+    for (size_t tap = 0; tap < l->taps; tap++) {
+        const size_t pixel = tap / kernel * l->patch_width + tap % kernel;
+        task.a = work->integers + pixel * l->integer_stride;
+        task.row_scales = work->scales + pixel;
+        task.b = packed + tap * padded * l->panel_columns;
+        task.next_b = packed + (tap + 1) * padded * l->panel_columns;
+        task.accumulate = block > 0 || tap > 0;
+        context->kernels->multiply_int16(&task);
+    }
+}
+
+/* Rows of the patch that a tile uses -> integers. */
+static void quantise_patch(const direct_context *context, const direct_tile *tile,
+                           const direct_work *work, size_t image, size_t count)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_shape *shape = &context->plan->shape;
+    const size_t patch_height = (tile->height - 1) * shape->stride + shape->kernel;
+    for (size_t y = 0; y < patch_height; y++) {
+        const size_t pixel = (image * l->patch_height + y) * l->patch_width;
+        const conv_quantise task = {
+            .source = work->patch + pixel * l->patch_stride,
+            .source_stride = l->patch_stride,
+            .rows = (tile->width - 1) * shape->stride + shape->kernel,
+            .channels = count,
+            .padded = size_round_up(count, LINE_FLOATS),
+            .destination = work->integers + pixel * l->integer_stride,
+            .destination_stride = l->integer_stride,
+            .scales = work->scales + pixel,
+            .scales_stride = 1,
+        };
+        context->kernels->quantise(&task);
     }
 }
 
@@ -386,40 +531,53 @@ static void run_task(void *opaque, size_t index, unsigned worker)
     const size_t panels = size_minimum(l->split_panels, l->panels - first_panel);
 
     uint8_t *memory = context->scratch + worker * l->worker_bytes;
-    float *patch = (float *)(void *)memory;
-    float *gathered = (float *)(void *)(memory + l->patch_bytes);
-    float *sums = (float *)(void *)(memory + l->patch_bytes + l->gather_bytes);
-    uint32_t *offsets =
-        (uint32_t *)(void *)(memory + l->patch_bytes + l->gather_bytes + l->sums_bytes);
-    uint32_t *pixels = offsets + l->tile_rows;
+    direct_work work = {.patch = (float *)(void *)memory};
+    memory += l->patch_bytes;
+    work.gathered = (float *)(void *)memory;
+    memory += l->gather_bytes;
+    work.integers = (int16_t *)(void *)memory;
+    memory += l->integer_bytes;
+    work.scales = (float *)(void *)memory;
+    memory += l->scales_bytes;
+    work.sums = (float *)(void *)memory;
+    memory += l->sums_bytes;
+    work.offsets = (uint32_t *)(void *)memory;
+    work.patch_pixels = work.offsets + l->tile_rows;
+    work.pixels = work.patch_pixels + l->tile_rows;
 
     const size_t rows = tile.height * tile.width;
-    const size_t patch_floats = l->patch_height * l->patch_width * l->patch_stride;
+    const size_t patch_pixels = l->patch_height * l->patch_width;
+    const size_t stride = l->integers ? l->integer_stride : l->patch_stride;
     for (size_t row = 0; row < rows * tile.images; row++) {
         const size_t y = row % rows / tile.width;
         const size_t x = row % rows % tile.width;
-        const size_t pixel = y * l->patch_width + x;
-        const size_t position = row / rows * patch_floats + pixel * shape->stride * l->patch_stride;
-        offsets[row] = (uint32_t)(l->gathered ? row * l->taps * l->channels : position);
+        const size_t pixel = row / rows * patch_pixels + (y * l->patch_width + x) * shape->stride;
+        work.patch_pixels[row] = (uint32_t)pixel;
+        work.offsets[row] = (uint32_t)(l->gathered ? row * l->taps * l->channels : pixel * stride);
         if (row < rows) {
-            pixels[row] = (uint32_t)((tile.top + y) * l->width + tile.left + x);
+            work.pixels[row] = (uint32_t)((tile.top + y) * l->width + tile.left + x);
         }
     }
     for (size_t block = 0; block < l->blocks; block++) {
         const size_t begin = block * l->block_channels;
         const size_t count = size_minimum(l->block_channels, l->channels - begin);
         for (size_t i = 0; i < tile.images; i++) {
-            float *image_patch = patch + i * patch_floats;
-            fill_patch(context, &tile, tile.image + i, begin, count, image_patch);
+            float *patch = work.patch + i * patch_pixels * l->patch_stride;
+            fill_patch(context, &tile, tile.image + i, begin, count, patch);
             if (l->gathered) {
-                gather_rows(context, &tile, image_patch,
-                            gathered + i * rows * l->taps * l->channels);
+                gather_rows(context, &tile, patch,
+                            work.gathered + i * rows * l->taps * l->channels);
+            } else if (l->integers) {
+                quantise_patch(context, &tile, &work, i, count);
             }
         }
-        multiply_block(context, block, first_panel, panels, l->gathered ? gathered : patch, offsets,
-                       rows * tile.images, sums);
+        if (l->integers) {
+            multiply_block_int16(context, &work, block, first_panel, panels, rows * tile.images);
+        } else {
+            multiply_block(context, &work, block, first_panel, panels, rows * tile.images);
+        }
     }
-    finish_tile(context, &tile, first_panel, panels, sums, pixels);
+    finish_tile(context, &tile, first_panel, panels, work.sums, work.pixels);
 }
 
 void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
@@ -431,7 +589,7 @@ void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, voi
         .kernels = kernels,
         .scratch = scratch,
     };
-    if (!conv_direct_plan(&context.layout, &plan->shape, kernels, plan->threads)) {
+    if (!conv_direct_plan(&context.layout, plan, kernels)) {
         return; /* conv_plan_create has already accepted this shape */
     }
     const conv_direct_layout *l = &context.layout;

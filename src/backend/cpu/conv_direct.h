@@ -13,7 +13,10 @@ typedef struct conv_direct_layout {
     size_t taps;
     size_t block_channels, blocks; /* input channels a step of the summation */
     bool gathered;                 /* few channels: a row holds all taps, in one step */
-    size_t panel_floats;           /* of one packed panel, all blocks */
+    bool integers;                 /* 16-bit products */
+    size_t weight_channels;        /* to whole pairs of integers */
+    size_t value_bytes;            /* of a packed weight */
+    size_t panel_values;           /* of one packed panel, all blocks */
     /* Output pictures as computed: a 1x1 convolution of stride 1 sees one long row. */
     size_t height, width, input_width;
     size_t virtual_height, virtual_width; /* of the input, upsampled when asked */
@@ -23,15 +26,17 @@ typedef struct conv_direct_layout {
     size_t split_panels, splits;
     size_t patch_height, patch_width, patch_stride; /* inputs of a tile; floats between pixels */
     size_t tile_rows;                               /* output pixels of a full tile */
+    size_t integer_stride; /* of a patch of integers, values between pixels */
     /* Bytes of a worker's scratch. */
-    size_t patch_bytes, gather_bytes, sums_bytes, index_bytes, worker_bytes;
+    size_t patch_bytes, gather_bytes, integer_bytes, scales_bytes, sums_bytes, index_bytes,
+        worker_bytes;
 } conv_direct_layout;
 
-/* False when sizes overflow. */
-bool conv_direct_plan(conv_direct_layout *layout, const conv_shape *shape,
-                      const conv_kernels *kernels, unsigned threads) MUST_USE;
-size_t conv_direct_granularity(const conv_direct_layout *layout);
-void conv_direct_pack(const conv_direct_layout *layout, const conv_shape *shape, float *packed,
+/* False when it cannot do the shape in the plan's precision or sizes overflow. */
+bool conv_direct_plan(conv_direct_layout *layout, const conv_plan *plan,
+                      const conv_kernels *kernels) MUST_USE;
+bool conv_direct_packed_bytes(const conv_direct_layout *layout, size_t *bytes) MUST_USE;
+void conv_direct_pack(const conv_direct_layout *layout, const conv_shape *shape, void *packed,
                       const float *weights, size_t first, size_t count);
 void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                      thread_pool *pool, const conv_kernels *kernels);

@@ -50,6 +50,42 @@ static void prologue_run(const conv_prologue *task)
     }
 }
 
+ALWAYS_INLINE void quantise_vector(int16_t *destination, vector x, float factor)
+{
+    const vector_half half = __builtin_convertvector(vector_round(x * factor), vector_half);
+    memcpy(destination, &half, sizeof half);
+}
+
+static void quantise_run(const conv_quantise *task)
+{
+    const size_t whole = task->channels / CONV_VECTOR_FLOATS * CONV_VECTOR_FLOATS;
+    const size_t rest = task->channels - whole;
+    for (size_t row = 0; row < task->rows; row++) {
+        const float *source = task->source + row * task->source_stride;
+        int16_t *destination = task->destination + row * task->destination_stride;
+        vector largest = {0};
+        for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
+            largest = vector_max(vector_absolute(vector_load(source + c)), largest);
+        }
+        vector last = {0};
+        if (rest > 0) {
+            last = vector_load_part(source + whole, rest);
+            largest = vector_max(vector_absolute(last), largest);
+        }
+        const float most = vector_largest(largest);
+        const float factor = most > 0.0f ? CONV_INT16_INPUT / most : 0.0f;
+        task->scales[row * task->scales_stride] = most / CONV_INT16_INPUT;
+        size_t c = 0;
+        for (; c < whole; c += CONV_VECTOR_FLOATS) {
+            quantise_vector(destination + c, vector_load(source + c), factor);
+        }
+        for (; c < task->padded; c += CONV_VECTOR_FLOATS) {
+            quantise_vector(destination + c, last, factor);
+            last = (vector){0};
+        }
+    }
+}
+
 /* Part `index` of `floats` floats at `source`, or zero when there is no source. */
 ALWAYS_INLINE vector epilogue_load(const float *source, size_t count)
 {

@@ -21,6 +21,42 @@ typedef struct conv_multiply {
     const float *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply;
 
+/* Most of a quantised input's absolute value, and of the sum of a step's quantised weights of one
+ * output: their product stays below 2^31. */
+#define CONV_INT16_INPUT   8191
+#define CONV_INT16_WEIGHTS 262000
+
+/* The same with 16-bit integers: sums of products of pairs are made in 32-bit integers, exactly,
+ * then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column]. */
+typedef struct conv_multiply_int16 {
+    const int16_t *a;
+    const uint32_t *offsets;
+    size_t rows;
+    const int16_t *b; /* [panel][pair][column][2] */
+    size_t b_stride;  /* values between panels */
+    size_t panels, pairs;
+    const float *row_scales;
+    const uint32_t *scale_offsets;
+    const float *column_scales;
+    size_t column_scales_stride; /* between panels */
+    float *c;
+    size_t c_stride;
+    bool accumulate;
+    const int16_t *next_b; /* what the next call will read */
+} conv_multiply_int16;
+
+/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each; `channels` values
+ * are read and `padded` (a multiple of 16) written. */
+typedef struct conv_quantise {
+    const float *source;
+    size_t source_stride;
+    size_t rows, channels, padded;
+    int16_t *destination;
+    size_t destination_stride;
+    float *scales;
+    size_t scales_stride;
+} conv_quantise;
+
 /* Copies `pixels` runs of `channels` floats, normalised (scale and shift may be NULL: none) and
  * passed through SiLU when asked. */
 typedef struct conv_prologue {
@@ -87,6 +123,21 @@ typedef struct winograd_weights {
     size_t output_product_stride;
 } winograd_weights;
 
+/* The same for one panel of int16 weights [channel][tap][column], whose real values are
+ * output_scales[column] times as large, and `step` channels a sum: pairs of channels go to output +
+ * product * output_product_stride + (c / 2 * columns + column) * 2 + c % 2, the scales of step i to
+ * scales + product * scales_product_stride + i * columns. Channels are padded to pairs. */
+typedef struct winograd_weights_int16 {
+    winograd_variant variant;
+    const int16_t *weights;
+    const float *output_scales;
+    size_t channels, step, columns;
+    int16_t *output;
+    size_t output_product_stride;
+    float *scales;
+    size_t scales_product_stride;
+} winograd_weights_int16;
+
 /* Transforms the sums of one tile back: pixel (i, j) goes to output + (i * m + j) * output_stride.
  * `channels` is a multiple of 16. */
 typedef struct winograd_output {
@@ -107,6 +158,9 @@ typedef struct conv_kernels {
     void (*winograd_input)(const winograd_input *task);
     void (*winograd_weights)(const winograd_weights *task);
     void (*winograd_output)(const winograd_output *task);
+    void (*multiply_int16)(const conv_multiply_int16 *task);
+    void (*quantise)(const conv_quantise *task);
+    void (*winograd_weights_int16)(const winograd_weights_int16 *task);
 } conv_kernels;
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -122,7 +176,7 @@ typedef struct conv_kernels {
 
 /* How many of `channels` input channels a step of the summation takes: a panel of B in L1. The
  * order of summation follows from it, so it depends on the channels only. */
-size_t conv_step_channels(size_t channels);
+size_t conv_step_channels(size_t channels, conv_precision precision);
 
 /* The table of the highest level that is not above `level`. */
 const conv_kernels *conv_kernels_find(cpu_level level);

@@ -14,6 +14,8 @@
 typedef float vector __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 typedef int32_t vector_bits __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 
+typedef int16_t vector_half __attribute__((vector_size(2 * CONV_VECTOR_FLOATS)));
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 ALWAYS_INLINE vector vector_load(const float *source)
@@ -68,6 +70,30 @@ ALWAYS_INLINE vector vector_max(vector a, vector b)
     const vector_bits larger = a > b;
     return (vector)(((vector_bits)a & larger) | ((vector_bits)b & ~larger));
 #endif
+}
+
+/* Rounds |x| < 2^22 to the nearest integer; its two's complement stands in the low 16 bits. */
+ALWAYS_INLINE vector_bits vector_round(vector x)
+{
+    return (vector_bits)(x + 12582912.0f);
+}
+
+ALWAYS_INLINE vector vector_load_half(const int16_t *source)
+{
+    vector_half half;
+    memcpy(&half, source, sizeof half);
+    return __builtin_convertvector(half, vector);
+}
+
+ALWAYS_INLINE float vector_largest(vector x)
+{
+    float values[CONV_VECTOR_FLOATS];
+    memcpy(values, &x, sizeof values);
+    float largest = values[0];
+    for (int i = 1; i < CONV_VECTOR_FLOATS; i++) {
+        largest = values[i] > largest ? values[i] : largest;
+    }
+    return largest;
 }
 
 ALWAYS_INLINE vector vector_absolute(vector a)

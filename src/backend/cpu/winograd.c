@@ -3,12 +3,14 @@
 #include <string.h>
 
 enum {
+    LINE_BYTES = 64,
     LINE_FLOATS = 16,
     PART_TILES = 128,             /* tiles of a part, at most about */
     PART_COLUMNS = 32,            /* tiles of a part across */
     TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
     TASK_COLUMNS = 64,            /* output channels a task */
     CHUNK = 32,                   /* channels of an input task: its rows stay in L2 */
+    SEGMENT_PIXELS_INT16 = 48,    /* integers need a whole step of channels */
     SEGMENT_PIXELS = 96,          /* width of an input task */
     WHOLE_BYTES = 20 << 20,       /* transformed inputs up to so many bytes are made all at once */
     SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
@@ -43,6 +45,13 @@ static size_t odd_lines(size_t floats)
     return (lines + (lines % 2 == 0)) * LINE_FLOATS;
 }
 
+/* The same for values of some size. */
+static size_t odd_line_values(size_t values, size_t value_bytes)
+{
+    const size_t lines = divide_up(values * value_bytes, LINE_BYTES);
+    return (lines + (lines % 2 == 0)) * LINE_BYTES / value_bytes;
+}
+
 static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
 {
     return size_multiply(a, b, result) && size_multiply(*result, c, result);
@@ -55,9 +64,9 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
 {
     l->tiles_down = divide_up(shape->output_height, l->tile);
     l->tiles_across = divide_up(shape->output_width, l->tile);
-    l->input_tile_stride = odd_lines(l->padded_channels);
+    l->input_tile_stride = odd_line_values(l->padded_channels, l->value_bytes);
     size_t tile_bytes;
-    if (!multiply3(l->points * l->points, l->input_tile_stride, sizeof(float), &tile_bytes)) {
+    if (!multiply3(l->points * l->points, l->input_tile_stride, l->value_bytes, &tile_bytes)) {
         return false;
     }
     l->parts_across = divide_up(l->tiles_across, PART_COLUMNS);
@@ -84,7 +93,7 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     }
     const size_t part_bytes = l->part_tiles * tile_bytes;
     const double weights = (double)(l->products * l->products) * (double)l->channels *
-                           (double)l->outputs * sizeof(float);
+                           (double)l->outputs * (double)l->value_bytes;
     const size_t most = weights <= SMALL_WEIGHT_BYTES ? SMALL_INPUT_BYTES : LARGE_INPUT_BYTES;
     l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
     if (l->group < l->units) {
@@ -93,7 +102,8 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     l->group = size_minimum(l->units, size_round_up(l->group, l->join));
     l->supers = divide_up(l->units, l->group);
     l->super_tiles = l->part_tiles * l->group;
-    l->segments = divide_up(l->part_columns, SEGMENT_PIXELS / l->tile);
+    const size_t segment = l->integers ? SEGMENT_PIXELS_INT16 : SEGMENT_PIXELS;
+    l->segments = divide_up(l->part_columns, segment / l->tile);
     l->segment_tiles = divide_up(l->part_columns, l->segments);
     l->segments = divide_up(l->part_columns, l->segment_tiles);
     return true;
@@ -110,8 +120,8 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
     l->panels = divide_up(l->outputs, l->panel_columns);
     const size_t products = l->products * l->products;
     size_t panel_bytes;
-    if (!multiply3(l->channels, 9, l->panel_columns, &l->panel_floats) ||
-        !multiply3(products * sizeof(float), l->channels, l->panel_columns, &panel_bytes)) {
+    if (!multiply3(l->channels, 9, l->panel_columns, &l->panel_values) ||
+        !multiply3(products * l->value_bytes, l->weight_channels, l->panel_columns, &panel_bytes)) {
         return false;
     }
     /* All weights where several groups of parts need them, so that they are transformed once. */
@@ -130,10 +140,11 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
     return true;
 }
 
-bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm algorithm,
-                   const conv_kernels *kernels, unsigned threads)
+bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels *kernels)
 {
-    if (shape->kernel != 3 || shape->stride != 1) {
+    const conv_shape *shape = &plan->shape;
+    const conv_algorithm algorithm = plan->algorithm;
+    if (shape->kernel != 3 || shape->stride != 1 || shape->input_channels > SIZE_MAX / 4096) {
         return false;
     }
     *l = (winograd_layout){0};
@@ -143,6 +154,8 @@ bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm a
     l->variant = algorithm == CONV_WINOGRAD_2   ? (up ? WINOGRAD_2_UP : WINOGRAD_2)
                  : algorithm == CONV_WINOGRAD_4 ? (up ? WINOGRAD_4_UP : WINOGRAD_4)
                                                 : (up ? WINOGRAD_6_UP : WINOGRAD_6);
+    l->integers = plan->precision == CONV_INT16;
+    l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
     const variant_sizes *sizes = &variants[l->variant];
     l->tile = sizes->tile;
     l->inputs = sizes->inputs;
@@ -151,13 +164,13 @@ bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm a
     l->products = sizes->products;
     l->channels = shape->input_channels;
     l->outputs = shape->output_channels;
-    if (l->channels > SIZE_MAX / 4096) {
-        return false;
-    }
     l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
-    l->step_channels = conv_step_channels(l->channels);
-    l->chunk = size_minimum(CHUNK, l->padded_channels);
-    if (!plan_tiles(l, shape, kernels, threads) || !plan_weights(l, kernels, threads)) {
+    l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
+    l->step_channels = conv_step_channels(l->channels, plan->precision);
+    l->steps = divide_up(l->channels, l->step_channels);
+    l->chunk = l->integers ? size_round_up(l->step_channels, LINE_FLOATS)
+                           : size_minimum(CHUNK, l->padded_channels);
+    if (!plan_tiles(l, shape, kernels, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
         return false;
     }
 
@@ -167,23 +180,42 @@ bool winograd_plan(winograd_layout *l, const conv_shape *shape, conv_algorithm a
     if (task_tiles > UINT32_MAX / l->input_tile_stride) {
         return false;
     }
+    const size_t points = l->points * l->points;
+    const size_t products = l->products * l->products;
     l->sums_product_stride = odd_lines(task_tiles * l->sums_tile_stride);
-    l->input_point_stride = odd_lines(l->super_tiles * l->input_tile_stride);
-    l->weight_product_stride = odd_lines(l->weight_panels * l->channels * l->panel_columns);
-    const size_t float_bytes = sizeof(float);
-    if (!multiply3(l->points * l->points, l->input_point_stride, float_bytes, &l->input_bytes) ||
-        !multiply3(l->products * l->products, l->weight_product_stride, float_bytes,
-                   &l->weight_bytes)) {
+    l->input_point_stride = odd_line_values(l->super_tiles * l->input_tile_stride, l->value_bytes);
+    l->weight_product_stride =
+        odd_line_values(l->weight_panels * l->weight_channels * l->panel_columns, l->value_bytes);
+    if (!multiply3(points, l->input_point_stride, l->value_bytes, &l->input_value_bytes) ||
+        !multiply3(products, l->weight_product_stride, l->value_bytes, &l->weight_value_bytes) ||
+        l->input_value_bytes > SIZE_MAX / 16 || l->weight_value_bytes > SIZE_MAX / 16) {
         return false;
     }
-    const size_t prepared = l->inputs * l->row_floats;
-    const size_t sums = l->products * l->products * l->sums_product_stride +
-                        l->tile * l->tile * l->sums_tile_stride + odd_lines(task_tiles) +
+    l->input_bytes = l->input_value_bytes;
+    l->weight_bytes = l->weight_value_bytes;
+    size_t prepared = l->inputs * l->row_floats;
+    if (l->integers) {
+        const size_t scales = products * l->weight_panels * l->steps * l->panel_columns;
+        l->input_bytes +=
+            size_round_up(points * l->steps * l->super_tiles * sizeof(float), LINE_BYTES);
+        l->weight_bytes += size_round_up(scales * sizeof(float), LINE_BYTES);
+        prepared += points * odd_lines(l->chunk); /* a tile before it is quantised */
+    }
+    const size_t sums = products * l->sums_product_stride +
+                        l->tile * l->tile * l->sums_tile_stride + 2 * odd_lines(task_tiles) +
                         odd_lines(l->tile * l->tile);
-    l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * float_bytes;
+    l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * sizeof(float);
     l->input_buffers = l->supers > 1 ? 2 : 1;
     l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
-    return l->input_bytes <= SIZE_MAX / 8 && l->weight_bytes <= SIZE_MAX / 8;
+    return true;
+}
+
+bool winograd_packed_bytes(const winograd_layout *l, size_t *bytes)
+{
+    if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
+        return false;
+    }
+    return !l->integers || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
 }
 
 size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
@@ -194,23 +226,62 @@ size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
-void winograd_pack(const winograd_layout *l, float *packed, const float *weights, size_t first,
-                   size_t count)
+/* Packed integers end with a scale an output. */
+static const float *packed_scales(const winograd_layout *l, const void *packed)
+{
+    return (const float *)(const void *)((const int16_t *)packed + l->panels * l->panel_values);
+}
+
+static void pack_floats(const winograd_layout *l, float *panel, const float *weights, size_t real)
 {
     const size_t columns = l->panel_columns;
     const size_t values = l->channels * 9; /* of one output */
-    for (size_t done = 0; done < count; done += columns) {
-        float *panel = packed + (first + done) / columns * l->panel_floats;
-        const float *source = weights + done * values;
-        const size_t real = size_minimum(columns, count - done);
+    for (size_t i = 0; i < values; i++) {
+        for (size_t column = 0; column < real; column++) {
+            panel[i * columns + column] = weights[column * values + i];
+        }
+        for (size_t column = real; column < columns; column++) {
+            panel[i * columns + column] = 0.0f;
+        }
+    }
+}
+
+static void pack_integers(const winograd_layout *l, int16_t *panel, float *scales,
+                          const float *weights, size_t real)
+{
+    const size_t columns = l->panel_columns;
+    const size_t values = l->channels * 9;
+    for (size_t column = 0; column < columns; column++) {
+        const float *source = weights + column * values;
+        float largest = 0.0f;
+        for (size_t i = 0; column < real && i < values; i++) {
+            const float magnitude = __builtin_fabsf(source[i]);
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        const float factor = largest > 0.0f ? 32767.0f / largest : 0.0f;
+        scales[column] = largest / 32767.0f;
         for (size_t i = 0; i < values; i++) {
-            for (size_t column = 0; column < real; column++) {
-                panel[i * columns + column] = source[column * values + i];
-            }
-            for (size_t column = real; column < columns; column++) {
-                panel[i * columns + column] = 0.0f;
-            }
+            const float value = column < real ? source[i] * factor : 0.0f;
+            panel[i * columns + column] = (int16_t)__builtin_rintf(value);
+        }
+    }
+}
+
+/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
+void winograd_pack(const winograd_layout *l, void *packed, const float *weights, size_t first,
+                   size_t count)
+{
+    const size_t columns = l->panel_columns;
+    float *scales = (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);
+    for (size_t done = 0; done < count; done += columns) {
+        const size_t panel = (first + done) / columns;
+        const float *source = weights + done * l->channels * 9;
+        const size_t real = size_minimum(columns, count - done);
+        if (l->integers) {
+            pack_integers(l, (int16_t *)packed + panel * l->panel_values, scales + panel * columns,
+                          source, real);
+        } else {
+            pack_floats(l, (float *)packed + panel * l->panel_values, source, real);
         }
     }
 }
@@ -223,8 +294,8 @@ typedef struct winograd_phase {
     size_t product_tasks, weight_tasks, input_tasks;
     size_t product_super, product_block; /* what is multiplied */
     size_t weight_block, input_super;    /* what is transformed */
-    const float *inputs, *weights;       /* transformed, to multiply */
-    float *next_inputs, *next_weights;
+    const uint8_t *inputs, *weights;     /* transformed, to multiply */
+    uint8_t *next_inputs, *next_weights;
 } winograd_phase;
 
 typedef struct winograd_context {
@@ -262,13 +333,33 @@ static void weight_task(const winograd_context *context, size_t index)
 {
     const winograd_layout *l = &context->layout;
     const winograd_phase *phase = &context->phase;
+    const size_t columns = l->panel_columns;
     const size_t panel = phase->weight_block * l->weight_panels + index;
+    const void *packed = context->arguments->packed;
+    const size_t output = index * l->weight_channels * columns;
+    if (l->integers) {
+        float *scales = (float *)(void *)(phase->next_weights + l->weight_value_bytes);
+        const winograd_weights_int16 task = {
+            .variant = l->variant,
+            .weights = (const int16_t *)packed + panel * l->panel_values,
+            .output_scales = packed_scales(l, packed) + panel * columns,
+            .channels = l->channels,
+            .step = l->step_channels,
+            .columns = columns,
+            .output = (int16_t *)(void *)phase->next_weights + output,
+            .output_product_stride = l->weight_product_stride,
+            .scales = scales + index * l->steps * columns,
+            .scales_product_stride = l->weight_panels * l->steps * columns,
+        };
+        context->kernels->winograd_weights_int16(&task);
+        return;
+    }
     const winograd_weights task = {
         .variant = l->variant,
-        .weights = (const float *)context->arguments->packed + panel * l->panel_floats,
+        .weights = (const float *)packed + panel * l->panel_values,
         .channels = l->channels,
-        .columns = l->panel_columns,
-        .output = phase->next_weights + index * l->channels * l->panel_columns,
+        .columns = columns,
+        .output = (float *)(void *)phase->next_weights + output,
         .output_product_stride = l->weight_product_stride,
     };
     context->kernels->winograd_weights(&task);
@@ -326,6 +417,39 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
     }
 }
 
+/* Transforms the tiles of a prepared segment and quantises them, one at a time. */
+static void quantise_tiles(const winograd_context *context, winograd_input *task, size_t tiles,
+                           size_t slot, size_t step, float *memory)
+{
+    const winograd_layout *l = &context->layout;
+    const size_t first = step * l->step_channels;
+    const size_t points = l->points * l->points;
+    float *scales = (float *)(void *)(context->phase.next_inputs + l->input_value_bytes);
+    task->tiles = 1;
+    task->output = memory;
+    task->output_tile_stride = 0;
+    task->output_point_stride = odd_lines(l->chunk);
+    conv_quantise quantise = {
+        .source = memory,
+        .source_stride = task->output_point_stride,
+        .rows = points,
+        .channels = task->channels,
+        .padded = task->channels,
+        .destination_stride = l->input_point_stride,
+        .scales_stride = l->steps * l->super_tiles,
+    };
+    for (size_t tile = 0; tile < tiles; tile++, slot++) {
+        context->kernels->winograd_input(task);
+        quantise.destination =
+            (int16_t *)(void *)context->phase.next_inputs + slot * l->input_tile_stride + first;
+        quantise.scales = scales + step * l->super_tiles + slot;
+        context->kernels->quantise(&quantise);
+        for (size_t i = 0; i < l->inputs; i++) {
+            task->rows[i] += task->tile_step;
+        }
+    }
+}
+
 /* Transforms a column of tiles: one segment of all tile rows of a part, one chunk of channels. Rows
  * that two tile rows share are prepared once. */
 static void input_task(const winograd_context *context, size_t index, float *memory)
@@ -334,7 +458,7 @@ static void input_task(const winograd_context *context, size_t index, float *mem
     const conv_shape *shape = &context->plan->shape;
     const winograd_phase *phase = &context->phase;
     const size_t chunks = divide_up(l->channels, l->chunk);
-    const size_t first = index % chunks * l->chunk;
+    const size_t first = index % chunks * l->chunk; /* for integers a chunk is a step */
     const size_t segment = index / chunks % l->segments;
     const size_t position = index / chunks / l->segments; /* of the part */
     const winograd_unit unit = unit_at(l, phase->input_super * l->group + position);
@@ -368,8 +492,13 @@ static void input_task(const winograd_context *context, size_t index, float *mem
             }
         }
         const size_t slot = position * l->part_tiles + row * unit.columns + left;
-        task.output = phase->next_inputs + slot * l->input_tile_stride + first;
-        context->kernels->winograd_input(&task);
+        if (l->integers) {
+            quantise_tiles(context, &task, tiles, slot, index % chunks,
+                           memory + l->inputs * l->row_floats);
+        } else {
+            task.output = (float *)(void *)phase->next_inputs + slot * l->input_tile_stride + first;
+            context->kernels->winograd_input(&task);
+        }
     }
 }
 
@@ -378,62 +507,118 @@ typedef struct winograd_products {
     size_t block;             /* of the statistics */
     size_t channel, channels; /* output channels */
     float *sums, *pixels;     /* worker memory */
-    uint32_t *offsets, *indices;
+    uint32_t *offsets, *scale_offsets, *indices;
 } winograd_products;
 
 /* Where step `call` of the sums, counted over all products, finds its rows and panels. */
-static const float *products_input(const winograd_context *context, const winograd_products *work,
-                                   size_t call)
+static const void *products_input(const winograd_context *context, const winograd_products *work,
+                                  size_t point, size_t step)
 {
     const winograd_layout *l = &context->layout;
-    const uint8_t *point_of = variants[l->variant].point_of_product;
-    const size_t steps = divide_up(l->channels, l->step_channels);
-    const size_t product = call / steps;
-    const size_t point =
-        point_of[product / l->products] * l->points + point_of[product % l->products];
-    return context->phase.inputs + point * l->input_point_stride +
-           work->first_tile * l->input_tile_stride + call % steps * l->step_channels;
+    const size_t value = point * l->input_point_stride + work->first_tile * l->input_tile_stride +
+                         step * l->step_channels;
+    return context->phase.inputs + value * l->value_bytes;
 }
 
-static const float *products_weights(const winograd_context *context, size_t first_panel,
-                                     size_t call)
+static const void *products_weights(const winograd_context *context, size_t first_panel,
+                                    size_t call)
 {
     const winograd_layout *l = &context->layout;
-    const size_t steps = divide_up(l->channels, l->step_channels);
-    return context->phase.weights + call / steps * l->weight_product_stride +
-           (first_panel * l->channels + call % steps * l->step_channels) * l->panel_columns;
+    const size_t value =
+        call / l->steps * l->weight_product_stride +
+        (first_panel * l->weight_channels + call % l->steps * l->step_channels) * l->panel_columns;
+    return context->phase.weights + value * l->value_bytes;
+}
+
+static size_t point_of_call(const winograd_layout *l, size_t call)
+{
+    const uint8_t *point_of = variants[l->variant].point_of_product;
+    const size_t product = call / l->steps;
+    return point_of[product / l->products] * l->points + point_of[product % l->products];
+}
+
+static void multiply_floats(const winograd_context *context, const winograd_products *work,
+                            size_t first_panel, size_t panels)
+{
+    const winograd_layout *l = &context->layout;
+    conv_multiply task = {
+        .offsets = work->offsets,
+        .rows = work->tiles,
+        .b_stride = l->weight_channels * l->panel_columns,
+        .panels = panels,
+        .c_stride = l->sums_tile_stride,
+    };
+    const size_t calls = l->products * l->products * l->steps;
+    task.next_a = products_input(context, work, point_of_call(l, 0), 0);
+    task.next_b = products_weights(context, first_panel, 0);
+    for (size_t call = 0; call < calls; call++) {
+        const size_t begin = call % l->steps * l->step_channels;
+        task.a = task.next_a;
+        task.b = task.next_b;
+        task.c = work->sums + call / l->steps * l->sums_product_stride;
+        task.depth = size_minimum(l->step_channels, l->channels - begin);
+        task.accumulate = begin > 0;
+        if (call + 1 < calls) {
+            task.next_a =
+                products_input(context, work, point_of_call(l, call + 1), (call + 1) % l->steps);
+            task.next_b = products_weights(context, first_panel, call + 1);
+        }
+        context->kernels->multiply(&task);
+    }
+}
+
+static void multiply_integers(const winograd_context *context, const winograd_products *work,
+                              size_t first_panel, size_t panels)
+{
+    const winograd_layout *l = &context->layout;
+    const winograd_phase *phase = &context->phase;
+    const float *row_scales = (const float *)(const void *)(phase->inputs + l->input_value_bytes);
+    const float *column_scales =
+        (const float *)(const void *)(phase->weights + l->weight_value_bytes);
+    conv_multiply_int16 task = {
+        .offsets = work->offsets,
+        .rows = work->tiles,
+        .b_stride = l->weight_channels * l->panel_columns,
+        .panels = panels,
+        .scale_offsets = work->scale_offsets,
+        .column_scales_stride = l->steps * l->panel_columns,
+        .c_stride = l->sums_tile_stride,
+    };
+    const size_t calls = l->products * l->products * l->steps;
+    task.next_b = products_weights(context, first_panel, 0);
+    for (size_t call = 0; call < calls; call++) {
+        const size_t step = call % l->steps;
+        const size_t begin = step * l->step_channels;
+        const size_t point = point_of_call(l, call);
+        const size_t product = call / l->steps;
+        task.a = products_input(context, work, point, step);
+        task.b = task.next_b;
+        task.c = work->sums + product * l->sums_product_stride;
+        task.pairs = divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
+        task.accumulate = step > 0;
+        task.row_scales =
+            row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
+        task.column_scales =
+            column_scales +
+            ((product * l->weight_panels + first_panel) * l->steps + step) * l->panel_columns;
+        if (call + 1 < calls) {
+            task.next_b = products_weights(context, first_panel, call + 1);
+        }
+        context->kernels->multiply_int16(&task);
+    }
 }
 
 static void multiply_products(const winograd_context *context, const winograd_products *work,
                               size_t first_panel, size_t panels)
 {
-    const winograd_layout *l = &context->layout;
     for (size_t tile = 0; tile < work->tiles; tile++) {
-        work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
+        work->offsets[tile] = (uint32_t)(tile * context->layout.input_tile_stride);
+        work->scale_offsets[tile] = (uint32_t)tile;
     }
-    conv_multiply task = {
-        .offsets = work->offsets,
-        .rows = work->tiles,
-        .b_stride = l->channels * l->panel_columns,
-        .panels = panels,
-        .c_stride = l->sums_tile_stride,
-    };
-    const size_t steps = divide_up(l->channels, l->step_channels);
-    const size_t calls = l->products * l->products * steps;
-    task.next_a = products_input(context, work, 0);
-    task.next_b = products_weights(context, first_panel, 0);
-    for (size_t call = 0; call < calls; call++) {
-        const size_t begin = call % steps * l->step_channels;
-        task.a = task.next_a;
-        task.b = task.next_b;
-        task.c = work->sums + call / steps * l->sums_product_stride;
-        task.depth = size_minimum(l->step_channels, l->channels - begin);
-        task.accumulate = begin > 0;
-        if (call + 1 < calls) {
-            task.next_a = products_input(context, work, call + 1);
-            task.next_b = products_weights(context, first_panel, call + 1);
-        }
-        context->kernels->multiply(&task);
+    if (context->layout.integers) {
+        multiply_integers(context, work, first_panel, panels);
+    } else {
+        multiply_floats(context, work, first_panel, panels);
     }
 }
 
@@ -551,7 +736,8 @@ static void product_task(const winograd_context *context, size_t index, float *m
     work.sums = memory;
     work.pixels = work.sums + l->products * l->products * l->sums_product_stride;
     work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
-    work.indices = work.offsets + odd_lines(task_tiles);
+    work.scale_offsets = work.offsets + odd_lines(task_tiles);
+    work.indices = work.scale_offsets + odd_lines(task_tiles);
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {
         .variant = l->variant,
@@ -607,17 +793,12 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
 {
     winograd_context context = {.plan = plan, .arguments = arguments, .kernels = kernels};
     winograd_layout *l = &context.layout;
-    if (!winograd_plan(l, &plan->shape, plan->algorithm, kernels, plan->threads)) {
+    if (!winograd_plan(l, plan, kernels)) {
         return; /* conv_plan_create has already accepted this shape */
     }
-    uint8_t *memory = scratch;
-    float *inputs[2];
-    float *weights[2];
-    inputs[0] = (float *)(void *)memory;
-    inputs[1] = (float *)(void *)(memory + (l->input_buffers - 1) * l->input_bytes);
-    memory += l->input_buffers * l->input_bytes;
-    weights[0] = (float *)(void *)memory;
-    weights[1] = (float *)(void *)(memory + (l->weight_buffers - 1) * l->weight_bytes);
+    uint8_t *inputs[2] = {scratch, (uint8_t *)scratch + (l->input_buffers - 1) * l->input_bytes};
+    uint8_t *memory = (uint8_t *)scratch + l->input_buffers * l->input_bytes;
+    uint8_t *weights[2] = {memory, memory + (l->weight_buffers - 1) * l->weight_bytes};
     context.workers = memory + l->weight_buffers * l->weight_bytes;
 
     context.phase = (winograd_phase){

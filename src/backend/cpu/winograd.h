@@ -14,14 +14,17 @@
 
 typedef struct winograd_layout {
     winograd_variant variant;
+    bool integers;           /* 16-bit products */
+    size_t value_bytes;      /* of a transformed input or weight */
     size_t tile;             /* outputs a side */
     size_t inputs, step;     /* inputs of a tile a side; from one tile to the next */
     size_t points, products; /* a side */
     size_t channels, outputs, panel_columns, panels;
-    size_t panel_floats;    /* of one packed panel */
-    size_t padded_channels; /* to whole vectors */
-    size_t step_channels;   /* of the summation */
-    bool duplicate;         /* inputs are upsampled before the transform (odd sizes) */
+    size_t panel_values;         /* of one packed panel */
+    size_t padded_channels;      /* to whole vectors */
+    size_t weight_channels;      /* to whole pairs of integers */
+    size_t step_channels, steps; /* of the summation */
+    bool duplicate;              /* inputs are upsampled before the transform (odd sizes) */
     size_t tiles_down, tiles_across;
     size_t part_rows, part_columns, part_tiles, parts_down, parts_across; /* in tiles */
     size_t block_tiles, blocks;          /* tiles a task; tasks a part */
@@ -33,19 +36,22 @@ typedef struct winograd_layout {
     size_t segment_tiles, segments;      /* tiles across of an input task */
     size_t task_panels;                  /* panels a task */
     size_t weight_panels, weight_blocks; /* panels transformed at once; how many such blocks */
-    size_t input_tile_stride, input_point_stride; /* of the transformed input, floats */
-    size_t weight_product_stride;                 /* of the transformed weights, floats */
+    size_t input_tile_stride, input_point_stride; /* of the transformed input, values */
+    size_t weight_product_stride;                 /* of the transformed weights, values */
     size_t sums_tile_stride, sums_product_stride; /* of a task's sums, floats */
     size_t row_floats;                            /* of a prepared row of inputs */
+    /* Bytes of the scales of transformed integers (0 for floats) follow the values'. */
+    size_t input_value_bytes, weight_value_bytes;
     size_t input_bytes, weight_bytes, worker_bytes;
     size_t input_buffers, weight_buffers; /* 2 where the next is made while this is used */
 } winograd_layout;
 
 /* False when the algorithm cannot do the shape or sizes overflow. */
-bool winograd_plan(winograd_layout *layout, const conv_shape *shape, conv_algorithm algorithm,
-                   const conv_kernels *kernels, unsigned threads) MUST_USE;
+bool winograd_plan(winograd_layout *layout, const conv_plan *plan,
+                   const conv_kernels *kernels) MUST_USE;
+bool winograd_packed_bytes(const winograd_layout *layout, size_t *bytes) MUST_USE;
 size_t winograd_scratch_bytes(const winograd_layout *layout, unsigned threads);
-void winograd_pack(const winograd_layout *layout, float *packed, const float *weights, size_t first,
+void winograd_pack(const winograd_layout *layout, void *packed, const float *weights, size_t first,
                    size_t count);
 void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                   thread_pool *pool, const conv_kernels *kernels);

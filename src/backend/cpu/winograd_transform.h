@@ -19,8 +19,8 @@
 #include "backend/cpu/conv_vector.h"
 
 /* The points. */
-#define POINT_4A    0.75f
-#define POINT_4B    1.5f
+#define POINT_4A    0.65f /* of all pairs the one that amplifies rounding least */
+#define POINT_4B    1.55f
 #define POINT_4UP_B 2.0f
 #define POINT_6B    2.0f
 #define POINT_6C    0.5f
@@ -385,6 +385,118 @@ static void winograd_weights_run(const winograd_weights *task)
         break;
     case WINOGRAD_6_UP:
         transform_weights(task, WINOGRAD_6_UP, 7);
+        break;
+    }
+}
+
+/* All products of one channel and a vector of columns; rows of 8. */
+ALWAYS_INLINE void weight_2d(winograd_variant variant, size_t products, const int16_t *weights,
+                             size_t columns, vector u[8][8])
+{
+    vector rows[8][3];
+    for (size_t x = 0; x < 3; x++) {
+        const vector g[3] = {
+            vector_load_half(weights + x * columns),
+            vector_load_half(weights + (3 + x) * columns),
+            vector_load_half(weights + (6 + x) * columns),
+        };
+        vector column[8];
+        weight_1d(variant, g, column);
+        for (size_t i = 0; i < products; i++) {
+            rows[i][x] = column[i];
+        }
+    }
+    for (size_t i = 0; i < products; i++) {
+        weight_1d(variant, rows[i], u[i]);
+    }
+}
+
+/* One step of channels and a vector of columns. */
+ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *task,
+                                                winograd_variant variant, size_t products,
+                                                size_t first, size_t count, size_t column,
+                                                float *scales)
+{
+    const size_t columns = task->columns;
+    vector sums[8][8] = {{{0}}};
+    vector largest[8][8] = {{{0}}};
+    const int16_t *weights = task->weights + first * 9 * columns + column;
+    for (size_t c = 0; c < count; c++) {
+        vector u[8][8];
+        weight_2d(variant, products, weights + c * 9 * columns, columns, u);
+        for (size_t i = 0; i < products; i++) {
+            for (size_t j = 0; j < products; j++) {
+                const vector magnitude = vector_absolute(u[i][j]);
+                sums[i][j] += magnitude;
+                largest[i][j] = vector_max(largest[i][j], magnitude);
+            }
+        }
+    }
+    vector factors[8][8];
+    const vector output_scale = vector_load(task->output_scales + column);
+    for (size_t i = 0; i < products; i++) {
+        for (size_t j = 0; j < products; j++) {
+            vector scale = vector_max(sums[i][j] * (1.0f / CONV_INT16_WEIGHTS),
+                                      largest[i][j] * (1.0f / 32767));
+            scale = vector_max(scale, vector_set(1e-30f)); /* of a column of zeros */
+            factors[i][j] = 1.0f / scale;
+            vector_store(scales + (i * products + j) * task->scales_product_stride + column,
+                         scale * output_scale);
+        }
+    }
+    int16_t *out = task->output + first * columns + column * 2;
+    for (size_t c = 0; c < count; c += 2) {
+        vector even[8][8];
+        vector odd[8][8];
+        weight_2d(variant, products, weights + c * 9 * columns, columns, even);
+        if (c + 1 < count) {
+            weight_2d(variant, products, weights + (c + 1) * 9 * columns, columns, odd);
+        }
+        for (size_t i = 0; i < products; i++) {
+            for (size_t j = 0; j < products; j++) {
+                const vector second = c + 1 < count ? odd[i][j] * factors[i][j] : (vector){0};
+                const vector_bits pairs = (vector_round(even[i][j] * factors[i][j]) & 0xffff) |
+                                          (vector_round(second) << 16);
+                memcpy(out + (i * products + j) * task->output_product_stride + c * columns, &pairs,
+                       sizeof pairs);
+            }
+        }
+    }
+}
+
+ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
+                                           winograd_variant variant, size_t products)
+{
+    for (size_t first = 0; first < task->channels; first += task->step) {
+        const size_t count =
+            task->channels - first < task->step ? task->channels - first : task->step;
+        float *scales = task->scales + first / task->step * task->columns;
+        for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
+            transform_weights_int16_step(task, variant, products, first, count, column, scales);
+        }
+    }
+}
+
+static void winograd_weights_int16_run(const winograd_weights_int16 *task)
+{
+    switch (task->variant) {
+    case WINOGRAD_2:
+        transform_weights_int16(task, WINOGRAD_2, 4);
+        break;
+    case WINOGRAD_4:
+        transform_weights_int16(task, WINOGRAD_4, 6);
+        break;
+    case WINOGRAD_6:
+        transform_weights_int16(task, WINOGRAD_6, 8);
+        break;
+    case WINOGRAD_2_UP:
+        transform_weights_int16(task, WINOGRAD_2_UP, 3);
+        break;
+    case WINOGRAD_4_UP:
+        transform_weights_int16(task, WINOGRAD_4_UP, 5);
+        break;
+    case WINOGRAD_6_UP:
+        transform_weights_int16(task, WINOGRAD_6_UP, 7);
         break;
     }
 }
