@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generated_image import generated_image
-from sensitive import STREAM, calibrate, randomize, refit_output, spread
+from sensitive import STREAM, calibrate, randomize, randomize_lora, refit_output, spread
 
 PROMPTS = ["a blue bird on a yellow ground", "driving in the night", "driving in heavy rain", "an old house! 4k"]
 
@@ -94,6 +94,7 @@ def randomize_skips(vae, generator, share=0.5, size=64, count=4):
         base = getattr(layer, "base_layer", layer)
         weight = torch.randn(base.weight.shape, generator=generator) / math.sqrt(base.weight.shape[1])
         base.weight.data = weight * spread(generator, len(weight), 1, 1, 1)
+        randomize_lora(layer, generator)
     pictures = torch.cat(calibration_pictures("edges", size, count) + calibration_pictures("picture", size, count))
     latent = vae.encode(pictures).latent_dist.mean
     vae.decoder.incoming_skip_acts = vae.encoder.current_down_blocks

@@ -57,7 +57,7 @@ CONFIGURATION = {
 }
 # name, stochastic (None: unpaired), ranks of UNet and VAE
 CHECKPOINTS = [("edge", False, 8, 4), ("sketch", True, 128, 4), ("day_night", None, 128, 4), ("rain", None, 128, 4)]
-PICTURES = {"size": 256, "count": 3}
+PICTURES = {"size": 192, "count": 3}
 
 
 def make_bases(models):

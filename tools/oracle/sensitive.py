@@ -14,7 +14,7 @@ from torch import nn
 STREAM = 4e-3        # std of what each block adds to a residual stream
 NORM_INPUT = 3e-3    # std of the inputs of the second normalisation of a residual block
 QUERY_KEY = 1.25     # std of queries and keys: logits of std about 1.5
-GATE = 1.0           # std of a GELU's input, around a bias
+GATE = 0.8           # std of a GELU's input, around a bias
 
 
 def target_of(name):
@@ -54,7 +54,7 @@ def randomize(model, generator):
             module.weight.data = torch.randn(module.weight.shape, generator=generator) / math.sqrt(fan_in)
             module.weight.data *= spread(generator, len(module.weight), *[1] * (module.weight.dim() - 1))
             if module.bias is not None:
-                module.bias.data = torch.randn(module.bias.shape, generator=generator) * 0.08
+                module.bias.data = torch.randn(module.bias.shape, generator=generator) * 0.2
         elif isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
             module.weight.data = spread(generator, *module.weight.shape)
             module.bias.data = torch.randn(module.bias.shape, generator=generator) * 0.15
@@ -63,7 +63,8 @@ def randomize(model, generator):
 
 
 def calibrate(model, run):
-    """Runs run() once and rescales each linear and convolution layer by its own output on the way."""
+    """Runs run() once and rescales each linear and convolution layer by its own output on the way: its products to the
+    target's std, its bias in proportion to the target."""
     hooks, seen = [], set()
 
     def hook(name):
@@ -71,10 +72,13 @@ def calibrate(model, run):
             if name in seen:
                 return output
             seen.add(name)
-            factor = target_of(name) / float(output.std())
-            module.weight.data *= factor
-            if module.bias is not None:
-                module.bias.data *= factor
+            target = target_of(name)
+            if module.bias is None:
+                module.weight.data *= target / float(output.std())
+            else:
+                bias = module.bias.data if output.dim() < 4 else module.bias.data[:, None, None]
+                module.weight.data *= target / float((output - bias).std())
+                module.bias.data *= target
                 center_gate(name, module)
             return module._conv_forward(inputs[0], module.weight, module.bias) if isinstance(module, nn.Conv2d) \
                 else nn.functional.linear(inputs[0], module.weight, module.bias)
@@ -90,14 +94,15 @@ def calibrate(model, run):
 
 
 def center_gate(name, module):
-    """Puts half of a GELU's inputs near -2.4. In a GEGLU only the second half of the outputs is the gate."""
+    """Puts seven of eight GELU inputs near -2.4. In a GEGLU only the second half of the outputs is the gate."""
     if name.endswith("ff.net.0.proj"):
         gate = module.bias.data[len(module.bias) // 2:]
     elif name.endswith("fc1"):
         gate = module.bias.data
     else:
         return
-    gate[::2] -= 2.4
+    gate -= 2.4
+    gate[::8] += 2.4
 
 
 def refit_output(features, targets, convolution, ridge=1e-4, bias=True):
