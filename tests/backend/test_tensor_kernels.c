@@ -1,7 +1,7 @@
 /* Every table of tensor kernels against double precision: each length, each place in guarded
  * memory. The AVX-512 table runs on every machine through SIMDe, besides natively where there is
- * AVX-512. */
-#if defined(__x86_64__)
+ * AVX-512; not under sanitizers, with which compiling vectors that the CPU lacks takes an hour. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include <immintrin.h>
 
 #pragma GCC diagnostic ignored "-Wpsabi"

@@ -11,7 +11,7 @@
 enum { WIDTH = CONV_VECTOR_FLOATS };
 
 /* In halves, so that the order is fixed. */
-ALWAYS_INLINE float vector_sum(vector v)
+ALWAYS_INLINE float lanes_sum(vector v)
 {
     float values[WIDTH];
     vector_store(values, v);
@@ -23,7 +23,7 @@ ALWAYS_INLINE float vector_sum(vector v)
     return values[0];
 }
 
-ALWAYS_INLINE float vector_largest(vector v)
+ALWAYS_INLINE float lanes_largest(vector v)
 {
     float values[WIDTH];
     vector_store(values, v);
@@ -177,7 +177,7 @@ static bool all_finite(const float *x, size_t count)
         const size_t rest = count - i < WIDTH ? count - i : WIDTH;
         sums[0] = vector_fma(vector_load_part(x + i, rest), vector_set(0), sums[0]);
     }
-    return vector_sum(sums[0] + sums[1] + (sums[2] + sums[3])) == 0;
+    return lanes_sum(sums[0] + sums[1] + (sums[2] + sums[3])) == 0;
 }
 
 /* ---- normalisation ----------------------------------------------------------------------------
@@ -265,13 +265,13 @@ static void layer_norm(float *y, const float *x, size_t channels, const float *g
     if (rest) {
         sums += vector_load_part(x + whole, rest);
     }
-    const float mean = vector_sum(sums) / (float)channels;
+    const float mean = lanes_sum(sums) / (float)channels;
     vector squares = {0};
     for (size_t c = 0; c < whole; c += WIDTH) {
         const vector v = vector_load(x + c) - mean;
         squares = vector_fma(v, v, squares);
     }
-    float square = vector_sum(squares);
+    float square = lanes_sum(squares);
     for (size_t c = whole; c < channels; c++) {
         const float v = x[c] - mean;
         square += v * v;
@@ -307,7 +307,7 @@ ALWAYS_INLINE float softmax_row(float *scores, size_t keys, size_t padded, float
         sums[0] += a;
         sums[1] += b;
     }
-    float sum = vector_sum(sums[0] + sums[1]);
+    float sum = lanes_sum(sums[0] + sums[1]);
     float tail[2 * WIDTH] = {0};
     const size_t rest = keys - i;
     if (rest) {
@@ -332,7 +332,7 @@ ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
         for (i = WIDTH; i + WIDTH <= keys; i += WIDTH) {
             top = vector_max(vector_load(scores + i), top);
         }
-        largest = vector_largest(top);
+        largest = lanes_largest(top);
     }
     for (; i < keys; i++) {
         largest = scores[i] > largest ? scores[i] : largest;
