@@ -1,4 +1,5 @@
 #include "cli/job.h"
+#include "cli/models.h"
 #include "cli/terminal.h"
 #include "translate/translate.h"
 
@@ -82,10 +83,12 @@ static onestep_status find_base(model_files *files, const options_given *given,
     if (strchr(name, '/')) {
         return error_set(error, ONESTEP_ERROR_IO, "%s: no such folder (--base)", name);
     }
-    return error_set(error, ONESTEP_ERROR_IO,
-                     "the base model %s is not in the model store (%s/bases/%s): put a diffusers "
-                     "folder there, or name one with --base; --demo works without any download",
-                     name, default_folder, name);
+    /* Pulling a task's checkpoint brings its base, so that is the command to name. */
+    const char *task_name = options_text(given, "task", NULL);
+    bool own = base || !task_name || options_has(given, "checkpoint");
+    char what[160];
+    snprintf(what, sizeof what, "the base model %.100s", name);
+    return models_missing(default_folder, own ? name : task_name, what, false, error);
 }
 
 static onestep_status find_checkpoint(model_files *files, const options_given *given,
@@ -94,10 +97,13 @@ static onestep_status find_checkpoint(model_files *files, const options_given *g
     const char *file = options_text(given, "checkpoint", NULL);
     const char *name = options_text(given, "task", NULL);
     if (file) {
-        if (!path_exists(file)) {
+        bool there = path_exists(file);
+        files->checkpoint = there                    ? string_duplicate(file, error)
+                            : store_name_valid(file) ? store_find(default_folder, NULL, file, NULL)
+                                                     : NULL;
+        if (!there && !files->checkpoint) {
             return error_set(error, ONESTEP_ERROR_IO, "%s: no such file (--checkpoint)", file);
         }
-        files->checkpoint = string_duplicate(file, error);
         return files->checkpoint ? ONESTEP_OK : ONESTEP_ERROR_MEMORY;
     }
     const task *t = task_find(name);
@@ -115,10 +121,13 @@ static onestep_status find_checkpoint(model_files *files, const options_given *g
     if (files->checkpoint) {
         return ONESTEP_OK;
     }
-    return error_set(error, ONESTEP_ERROR_IO,
-                     "the checkpoint of %s is not in the model store (%s/%s/%s): put the official "
-                     "file there, or name one with --checkpoint; --demo works without any download",
-                     name, default_folder, sub, t->checkpoint);
+    if (demo) {
+        return error_set(error, ONESTEP_ERROR_IO, "the demo has no checkpoint of %s (%s/%s)", name,
+                         default_folder, t->checkpoint);
+    }
+    char what[160];
+    snprintf(what, sizeof what, "the checkpoint of %.100s", name);
+    return models_missing(default_folder, name, what, options_has(given, "base"), error);
 }
 
 onestep_status model_files_find(model_files *files, const options_given *given,

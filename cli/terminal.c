@@ -109,8 +109,16 @@ void progress_draw(progress_bar *bar, double fraction, const char *label)
     }
     cells[CELLS] = '\0';
     double elapsed = now - bar->start;
-    if (fraction > 0.02 && elapsed > 0.5) {
-        snprintf(left, sizeof left, "  %.0f s left", elapsed * (1 - fraction) / fraction);
+    double gained = fraction - bar->from;
+    if (elapsed > 0.5 && gained > 0.0005) {
+        double seconds = elapsed * (1 - fraction) / gained;
+        if (seconds < 100) {
+            snprintf(left, sizeof left, "  %.0f s left", seconds);
+        } else if (seconds < 6000) {
+            snprintf(left, sizeof left, "  %.0f min left", seconds / 60);
+        } else {
+            snprintf(left, sizeof left, "  %.1f h left", seconds / 3600);
+        }
     }
     char line[200];
     int length =

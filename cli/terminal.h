@@ -28,6 +28,7 @@ bool command_begin(options_given *given, const command *cmd, int argument_count,
 typedef struct progress_bar {
     bool enabled;
     double start, drawn; /* seconds */
+    double from;         /* the fraction that was done when the clock started */
     size_t width;        /* of what stands on the line */
 } progress_bar;
 

@@ -66,6 +66,14 @@ function(onestep_folder name)
   target_link_libraries(onestep_${name} ${scope} ${FOLDER_LIBRARIES} ${FOLDER_PRIVATE_LIBRARIES})
 endfunction()
 
+# A file as the initialiser of an array of bytes, in embedded/NAME of the build folder.
+function(onestep_embed file name)
+  file(READ ${CMAKE_SOURCE_DIR}/${file} digits HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${digits}")
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/embedded/${name} CONTENT "${bytes}\n")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${file})
+endfunction()
+
 # The library from all folders: libonestep.so with only the public names, and libonestep.a as one
 # object whose internal names are made local, so that they cannot meet a program's own.
 function(onestep_library)
@@ -118,7 +126,7 @@ function(onestep_program)
   add_executable(onestep ${sources})
   target_compile_options(onestep PRIVATE ${ONESTEP_C_FLAGS})
   target_include_directories(onestep PRIVATE ${CMAKE_SOURCE_DIR})
-  target_link_libraries(onestep PRIVATE onestep_api)
+  target_link_libraries(onestep PRIVATE onestep_store onestep_api)
   set_target_properties(onestep PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   install(TARGETS onestep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/onestep)
