@@ -139,8 +139,8 @@ onestep_status weight_cache_create(weight_cache **cache, size_t limit,
 void weight_cache_destroy(weight_cache **cache);
 void weight_cache_set_limit(weight_cache *cache, size_t limit);
 size_t weight_cache_bytes(weight_cache *cache); /* in use and kept */
-/* Whether the terms' pages go back to the system after packing (they count as resident memory).
- * Only when every weight lies in a file mapping: see mapped_memory_release. */
+/* Whether the pages of terms that lie in a file's mapping go back to the system after packing: they
+ * count as resident memory, and are read again from the file when they are touched. */
 void weight_cache_release_sources(weight_cache *cache, bool release);
 
 /* Fills `bytes` of 64-byte aligned memory with a weight's packed form. */

@@ -271,7 +271,7 @@ static void release_sources(const weight_expression *weight)
         const named_tensor *parts[] = {weight->terms[t].full, weight->terms[t].down,
                                        weight->terms[t].up};
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-            if (parts[i]) {
+            if (parts[i] && parts[i]->mapped) {
                 mapped_memory_release(parts[i]->data, parts[i]->bytes);
             }
         }

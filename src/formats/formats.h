@@ -32,6 +32,7 @@ typedef struct named_tensor {
     size_t shape[TENSOR_RANK_LIMIT];
     const void *data; /* never NULL */
     size_t bytes;
+    bool mapped; /* data lies in a file's mapping: mapped_memory_release may be given it */
 } named_tensor;
 
 /* The number of elements; 1 for rank 0. */

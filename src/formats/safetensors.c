@@ -113,6 +113,7 @@ static onestep_status read_tensor(const json_t *entry, const char *shown, const 
                          tensor->bytes, range->end - range->begin);
     }
     tensor->data = data + range->begin;
+    tensor->mapped = true;
     return ONESTEP_OK;
 }
 

@@ -222,7 +222,11 @@ static onestep_status build_text_encoder(onestep_base *base, onestep_error *erro
         return status;
     }
     /* A caption is encoded once: its weights are streamed, not kept. */
-    return weight_cache_create(&base->text_weight_cache, 0, error);
+    status = weight_cache_create(&base->text_weight_cache, 0, error);
+    if (status == ONESTEP_OK) {
+        weight_cache_release_sources(base->text_weight_cache, true);
+    }
+    return status;
 }
 
 onestep_status base_open(onestep_base **result, onestep_engine *engine, const char *folder,

@@ -245,7 +245,11 @@ static onestep_status create_weight_cache(onestep_model *model, onestep_error *e
 {
     uint64_t limit = engine_memory_limit(base_engine(model->base));
     size_t bytes = limit == 0 ? DEFAULT_WEIGHT_CACHE_BYTES : (size_t)(limit / 4);
-    return weight_cache_create(&model->weight_cache, bytes, error);
+    onestep_status status = weight_cache_create(&model->weight_cache, bytes, error);
+    if (status == ONESTEP_OK) {
+        weight_cache_release_sources(model->weight_cache, true);
+    }
+    return status;
 }
 
 /* An alpha given by the caller, or the official one. */

@@ -179,7 +179,7 @@ static void test_bad_files(void **state)
         {2, "UTF-8", {T, OK_C, "-p", "caf\xe9", "-i", INPUT, "-o", "o.png"}},
         {1, "onestep", {T, OK_C, "-p", "x", "-i", INPUT, "-o", "/proc/nowhere/o.png"}},
         {1, "parameters", {T, "--like", INPUT, "-i", INPUT}},
-        {1, "noise", {T, OK_C, "-p", "x", "-i", INPUT, "--posterior-noise", "text.png"}});
+        {1, "npy", {T, OK_C, "-p", "x", "-i", INPUT, "--posterior-noise", "text.png"}});
     assert_int_not_equal(access("o.png", F_OK), 0);
 }
 
