@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import tempfile
 
 from official import code_folder, load_code
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import torch
-from diffusers.models import attention_processor, unet_2d_blocks, upsampling
+from diffusers.models import unet_2d_blocks, upsampling
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -430,9 +430,11 @@ def unet_skip_order(run):
         block.forward = forward
 
 
-@mutation("cross-attention attends to the picture instead of the text's", A_EDGE)
-def cross_attention_text_constant(run):
-    run.model.text_encoder.register_forward_hook(lambda module, inputs, output: (output[0].flip(1), *output[1:]))
+@mutation("the text is ignored", A_EDGE, B_EDGE)
+def text_ignored(run):
+    old = run.model.unet.forward
+    run.model.unet.forward = lambda *arguments, encoder_hidden_states: old(
+        *arguments, encoder_hidden_states=encoder_hidden_states * 0)
 
 
 @mutation("only one transformer layer a block", B_EDGE)
@@ -536,8 +538,7 @@ def feed_forward_without_lora(run):
 
 @mutation("the base model's first convolution instead of the checkpoint's", A_EDGE, B_EDGE)
 def input_of_base(run):
-    base = official_module.load_code(official_module.code_folder(), run.official.base).UNet2DConditionModel.from_pretrained(
-        run.official.base, subfolder="unet")
+    base = run.official.UNet2DConditionModel.from_pretrained(run.official.base, subfolder="unet")
     run.model.unet.conv_in.weight.data, run.model.unet.conv_in.bias.data = base.conv_in.weight.data, base.conv_in.bias.data
 
 
