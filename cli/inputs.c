@@ -61,7 +61,8 @@ static onestep_status add_list(input_list *list, const char *path, onestep_error
 {
     uint8_t *bytes;
     size_t size;
-    onestep_status status = file_read(path, LIST_BYTES_MOST, &bytes, &size, error);
+    const char *file = strcmp(path, "-") == 0 ? "/dev/stdin" : path;
+    onestep_status status = file_read(file, LIST_BYTES_MOST, &bytes, &size, error);
     if (status != ONESTEP_OK) {
         return status;
     }

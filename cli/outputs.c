@@ -164,8 +164,16 @@ const char *outputs_path(const output_plan *plan, size_t input, size_t variant)
     return plan->paths[input * plan->variants + variant];
 }
 
-bool outputs_exist(const output_plan *plan, size_t input)
+bool outputs_exist(const output_plan *plan, size_t input, bool grid)
 {
+    if (grid) {
+        char *path = string_format(NULL, "%s_grid.png", plan->stems[input]);
+        bool there = path && path_exists(path);
+        memory_free(path);
+        if (!there) {
+            return false;
+        }
+    }
     for (size_t v = 0; v < plan->variants; v++) {
         if (!path_exists(outputs_path(plan, input, v))) {
             return false;

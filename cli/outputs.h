@@ -22,8 +22,8 @@ onestep_status outputs_plan(output_plan *plan, const options_given *given, const
 void outputs_free(output_plan *plan);
 
 const char *outputs_path(const output_plan *plan, size_t input, size_t variant);
-/* Whether all outputs of an input are there. */
-bool outputs_exist(const output_plan *plan, size_t input);
+/* Whether all outputs of an input are there, and its grid when there shall be one. */
+bool outputs_exist(const output_plan *plan, size_t input, bool grid);
 
 /* Encodes in the path's format and writes the file whole or not at all; "-" is standard output. */
 onestep_status outputs_write(const output_plan *plan, const char *path, const onestep_image *image,

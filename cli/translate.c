@@ -1,34 +1,18 @@
 /* onestep translate: inputs -> requests -> pictures. */
 #include "translate/translate.h"
 #include "cli/commands.h"
-#include "cli/inputs.h"
-#include "cli/job.h"
-#include "cli/outputs.h"
-#include "cli/terminal.h"
+#include "cli/translation.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Requests handed to the library at once: enough for its batches of small pictures. */
 #define CHUNK_REQUESTS 8
-
-typedef struct translation {
-    options_given given;
-    job job;
-    input_list inputs;
-    output_plan outputs;
-    config *captions; /* --prompts */
-    named_tensor noise, posterior_noise;
-    size_t variants; /* outputs an input: seeds times gammas */
-    double *gammas;
-    size_t gamma_count;
-    int64_t seed;
-    progress_bar bar;
-    size_t pictures_done, pictures_all, failed;
-    double seconds; /* inside the library */
-} translation;
+/* Pictures read ahead, and waiting to be written; and the bytes of each that end the waiting. */
+#define READ_AHEAD    4
+#define WRITE_BEHIND  16
+#define WAITING_BYTES ((uint64_t)64 << 20)
 
 /* ---- setting up
  * --------------------------------------------------------------------------------------- */
@@ -90,6 +74,10 @@ static void tear_down(translation *t)
     npy_free(&t->noise);
     npy_free(&t->posterior_noise);
     memory_free(t->gammas);
+    queue_destroy(&t->loaded);
+    queue_destroy(&t->finished);
+    text_buffer_free(&t->failed_names);
+    pthread_mutex_destroy(&t->screen);
     options_free(&t->given);
 }
 
@@ -99,12 +87,19 @@ static void tear_down(translation *t)
 static int on_progress(void *user_data, double fraction, const char *stage)
 {
     translation *t = user_data;
-    double pictures = (double)t->pictures_all;
     char label[64];
     snprintf(label, sizeof label, "%zu/%zu %s", t->pictures_done + 1, t->pictures_all, stage);
-    size_t now = size_minimum(t->variants, CHUNK_REQUESTS);
-    progress_draw(&t->bar, ((double)t->pictures_done + fraction * (double)now) / pictures, label);
-    return interrupted();
+    double all = (double)t->pictures_all, now = (double)size_minimum(t->variants, CHUNK_REQUESTS);
+    pthread_mutex_lock(&t->screen);
+    if (!t->clock_runs) {
+        /* What --resume skipped took no time. */
+        t->clock_runs = true;
+        t->bar.start = monotonic_seconds();
+        t->bar.from = (double)t->pictures_done / all;
+    }
+    progress_draw(&t->bar, ((double)t->pictures_done + fraction * now) / all, label);
+    pthread_mutex_unlock(&t->screen);
+    return interrupted() || atomic_load(&t->stop);
 }
 
 typedef struct dump_target {
@@ -163,33 +158,6 @@ static onestep_status read_input(const char *path, onestep_image *image, onestep
     return status;
 }
 
-static void report_output(const translation *t, const char *input, const char *output,
-                          const onestep_request *request, const onestep_result *result)
-{
-    if (!options_has(&t->given, "json")) {
-        print_note(&t->given, "%s -> %s (%ux%u, %.2f s)", input, output, result->image.width,
-                   result->image.height, result->total_seconds);
-        return;
-    }
-    json_t *line =
-        json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:f}", "input", input, "output",
-                  output, "width", (int)result->image.width, "height", (int)result->image.height,
-                  "seed", (json_int_t)request->seed, "total_s", result->total_seconds, "text_s",
-                  result->text_seconds, "encode_s", result->encode_seconds, "unet_s",
-                  result->unet_seconds, "decode_s", result->decode_seconds);
-    if (line && onestep_model_is_stochastic(t->job.model)) {
-        json_object_set_new(line, "gamma", json_real(request->gamma));
-    }
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-    FILE *stream = t->outputs.to_stdout ? stderr : stdout;
-    if (text) {
-        fprintf(stream, "%s\n", text);
-        fflush(stream);
-    }
-    free(text);
-    json_decref(line);
-}
-
 static void fill_request(const translation *t, onestep_request *request, size_t variant,
                          const onestep_image *image, const char *caption)
 {
@@ -211,65 +179,37 @@ static void fill_request(const translation *t, onestep_request *request, size_t 
     request->progress_user_data = (void *)t;
 }
 
-static onestep_status write_result(translation *t, size_t input, size_t variant,
-                                   const onestep_request *request, const onestep_result *result,
-                                   onestep_error *error)
+/* Hands a picture, or the failure of an input, to the writer. */
+static void hand_on(translation *t, finished_picture *p)
 {
-    image_metadata metadata = {0};
-    const char *path = outputs_path(&t->outputs, input, variant);
-    onestep_status status =
-        metadata_from_options(&metadata, &t->given, request, t->job.model, t->job.engine, error);
-    if (status == ONESTEP_OK) {
-        status = outputs_write(&t->outputs, path, &result->image, &metadata, error);
+    uint64_t weight = (uint64_t)p->result.image.stride * p->result.image.height +
+                      (uint64_t)p->result.control.stride * p->result.control.height;
+    (void)queue_wait(t->finished);
+    if (!queue_put(t->finished, p, weight)) {
+        onestep_result_free(&p->result);
+        image_destroy(&p->source);
     }
-    image_metadata_free(&metadata);
-    const task *the_task = t->job.task ? task_find(t->job.task) : NULL;
-    bool edges = the_task && the_task->control == ONESTEP_CONTROL_CANNY &&
-                 request->control == ONESTEP_CONTROL_DEFAULT && !t->outputs.to_stdout &&
-                 !options_has(&t->given, "no-canny");
-    if (status == ONESTEP_OK && edges && variant == 0) {
-        status = outputs_write_extra(&t->outputs, input, "canny", &result->control, true, error);
+    if (options_has(&t->given, "memory-limit")) {
+        queue_drain(t->finished);
     }
-    if (status == ONESTEP_OK) {
-        report_output(t, t->inputs.paths[input], path, request, result);
-    }
-    return status;
 }
 
-/* Input, control and every output side by side. */
-static onestep_status write_grid(translation *t, size_t input, const onestep_image *source,
-                                 const onestep_image *control, const onestep_image *outputs,
-                                 onestep_error *error)
+static void hand_on_failure(translation *t, size_t input, const onestep_error *error)
 {
-    size_t count = t->variants + 2;
-    onestep_image grid = {0};
-    const onestep_image **pictures = memory_allocate(count, sizeof *pictures, error);
-    if (!pictures) {
-        return ONESTEP_ERROR_MEMORY;
-    }
-    pictures[0] = source;
-    pictures[1] = control;
-    for (size_t v = 0; v < t->variants; v++) {
-        pictures[v + 2] = &outputs[v];
-    }
-    onestep_status status = image_grid(&grid, pictures, count, 0, 4, error);
-    if (status == ONESTEP_OK) {
-        status = outputs_write_extra(&t->outputs, input, "grid", &grid, false, error);
-    }
-    image_destroy(&grid);
-    memory_free(pictures);
-    return status;
+    finished_picture p = {.input = input, .error = *error};
+    onestep_result_init(&p.result);
+    hand_on(t, &p);
 }
 
-/* Runs the variants of one input in chunks; `kept` (or NULL) receives the pictures for the grid. */
-static onestep_status run_variants(translation *t, size_t input, const onestep_image *image,
-                                   const char *caption, dump_target *target, onestep_image *kept,
-                                   onestep_image *kept_control, onestep_error *error)
+/* Runs the variants of one input in chunks. The source picture goes on with the last one when it is
+ * wanted in a grid. */
+static onestep_status run_variants(translation *t, size_t input, onestep_image *image,
+                                   const char *caption, dump_target *target, onestep_error *error)
 {
     onestep_request requests[CHUNK_REQUESTS];
     onestep_result results[CHUNK_REQUESTS];
-    onestep_status status = ONESTEP_OK;
-    for (size_t first = 0; first < t->variants && status == ONESTEP_OK; first += CHUNK_REQUESTS) {
+    bool grid = options_has(&t->given, "grid");
+    for (size_t first = 0; first < t->variants; first += CHUNK_REQUESTS) {
         size_t count = size_minimum(CHUNK_REQUESTS, t->variants - first);
         for (size_t i = 0; i < count; i++) {
             fill_request(t, &requests[i], first + i, image, caption);
@@ -280,7 +220,8 @@ static onestep_status run_variants(translation *t, size_t input, const onestep_i
             }
         }
         double start = monotonic_seconds();
-        status = onestep_translate_batch(t->job.session, requests, count, results, error);
+        onestep_status status =
+            onestep_translate_batch(t->job.session, requests, count, results, error);
         t->seconds += monotonic_seconds() - start;
         if (status != ONESTEP_OK) {
             if (target && target->error.code != ONESTEP_OK) {
@@ -289,62 +230,65 @@ static onestep_status run_variants(translation *t, size_t input, const onestep_i
             }
             return status;
         }
-        progress_end(&t->bar);
         for (size_t i = 0; i < count; i++) {
-            if (status == ONESTEP_OK) {
-                status = write_result(t, input, first + i, &requests[i], &results[i], error);
+            finished_picture p = {
+                .input = input, .variant = first + i, .request = requests[i], .result = results[i]};
+            p.request.image = (onestep_image){0};
+            if (grid && first + i + 1 == t->variants) {
+                p.source = *image;
+                *image = (onestep_image){0};
             }
-            if (kept && status == ONESTEP_OK) {
-                kept[first + i] = results[i].image;
-                results[i].image = (onestep_image){0};
-                if (first + i == 0) {
-                    *kept_control = results[i].control;
-                    results[i].control = (onestep_image){0};
-                }
-            }
-            onestep_result_free(&results[i]);
+            hand_on(t, &p);
         }
         t->pictures_done += count;
     }
-    return status;
+    return ONESTEP_OK;
 }
 
-static onestep_status translate_input(translation *t, size_t input, onestep_error *error)
+static onestep_status translate_input(translation *t, loaded_input *loaded, onestep_error *error)
 {
-    onestep_image image = {0}, control = {0}, *kept = NULL;
+    size_t input = loaded->input;
     dump_target target = {0};
     char *dump_folder = NULL;
     const char *caption = options_text(&t->given, "prompt", NULL);
-    onestep_status status = find_caption(t, t->inputs.paths[input], &caption, error);
-    if (status == ONESTEP_OK) {
-        status = read_input(t->inputs.paths[input], &image, error);
+    if (loaded->error.code != ONESTEP_OK) {
+        *error = loaded->error;
+        return error->code;
     }
+    onestep_status status = find_caption(t, t->inputs.paths[input], &caption, error);
     if (status == ONESTEP_OK && options_has(&t->given, "dump")) {
         dump_folder =
             outputs_dump_folder(&t->outputs, input, options_text(&t->given, "dump", NULL), error);
         status = dump_folder ? folder_create(dump_folder, error) : ONESTEP_ERROR_MEMORY;
         target.folder = dump_folder;
     }
-    bool grid = options_has(&t->given, "grid");
-    if (status == ONESTEP_OK && grid) {
-        kept = memory_allocate(t->variants, sizeof *kept, error);
-        status = kept ? ONESTEP_OK : ONESTEP_ERROR_MEMORY;
-    }
     if (status == ONESTEP_OK) {
-        status = run_variants(t, input, &image, caption, dump_folder ? &target : NULL, kept,
-                              &control, error);
+        status =
+            run_variants(t, input, &loaded->image, caption, dump_folder ? &target : NULL, error);
     }
-    if (status == ONESTEP_OK && grid) {
-        status = write_grid(t, input, &image, &control, kept, error);
-    }
-    for (size_t v = 0; kept && v < t->variants; v++) {
-        image_destroy(&kept[v]);
-    }
-    memory_free(kept);
-    image_destroy(&control);
-    image_destroy(&image);
     memory_free(dump_folder);
     return status;
+}
+
+/* ---- reading ahead -------------------------------------------------------------------------- */
+
+void *translation_read(void *context)
+{
+    translation *t = context;
+    bool resume = options_has(&t->given, "resume");
+    for (size_t i = 0; i < t->inputs.count && queue_wait(t->loaded); i++) {
+        loaded_input item = {.input = i};
+        /* Looked at now and not before: another process may work on the same list. */
+        item.there = resume && outputs_exist(&t->outputs, i, options_has(&t->given, "grid"));
+        if (!item.there && read_input(t->inputs.paths[i], &item.image, &item.error) == ONESTEP_OK) {
+            item.error.code = ONESTEP_OK;
+        }
+        if (!queue_put(t->loaded, &item, (uint64_t)item.image.stride * item.image.height)) {
+            image_destroy(&item.image);
+        }
+    }
+    queue_close(t->loaded);
+    return NULL;
 }
 
 /* ---- all inputs
@@ -370,10 +314,78 @@ static onestep_status print_plan_and_graph(translation *t, onestep_error *error)
     return status;
 }
 
+/* Takes what the reader has, translates it and hands it on, until all is done or something stops
+ * the run. */
+static void run_inputs(translation *t, size_t *resumed)
+{
+    loaded_input loaded;
+    while (!atomic_load(&t->stop) && queue_take(t->loaded, &loaded)) {
+        size_t after = (loaded.input + 1) * t->variants;
+        onestep_error error;
+        if (loaded.there) {
+            ++*resumed;
+        } else if (interrupted()) {
+            error_set(&error, ONESTEP_ERROR_CANCELLED, "interrupted");
+            hand_on_failure(t, loaded.input, &error);
+            image_destroy(&loaded.image);
+            break;
+        } else if (translate_input(t, &loaded, &error) != ONESTEP_OK) {
+            hand_on_failure(t, loaded.input, &error);
+        }
+        image_destroy(&loaded.image);
+        t->pictures_done = after;
+    }
+    queue_close(t->loaded);
+    queue_close(t->finished);
+}
+
+/* Starts reader and writer, works, and waits for them. */
+static onestep_status run_threads(translation *t, size_t *resumed, onestep_error *error)
+{
+    pthread_t reader, writer;
+    bool turns = options_has(&t->given, "memory-limit");
+    onestep_status status = queue_create(&t->loaded, turns ? 0 : READ_AHEAD, sizeof(loaded_input),
+                                         WAITING_BYTES, error);
+    if (status == ONESTEP_OK) {
+        status = queue_create(&t->finished, WRITE_BEHIND, sizeof(finished_picture), WAITING_BYTES,
+                              error);
+    }
+    if (status != ONESTEP_OK) {
+        return status;
+    }
+    if (pthread_create(&reader, NULL, translation_read, t) != 0) {
+        return error_set(error, ONESTEP_ERROR_MEMORY, "no thread to read pictures with");
+    }
+    bool writes = pthread_create(&writer, NULL, translation_write, t) == 0;
+    if (writes) {
+        run_inputs(t, resumed);
+        pthread_join(writer, NULL);
+    } else {
+        status = error_set(error, ONESTEP_ERROR_MEMORY, "no thread to write pictures with");
+        queue_close(t->loaded);
+    }
+    pthread_join(reader, NULL);
+    loaded_input left;
+    while (queue_take(t->loaded, &left)) {
+        image_destroy(&left.image);
+    }
+    return status;
+}
+
+static void print_summary(translation *t, size_t resumed, double seconds)
+{
+    size_t done = t->inputs.count - t->failed - resumed;
+    double rate = seconds > 0 ? (double)done * 60 / seconds : 0;
+    print_note(&t->given, "%zu done, %zu skipped, %zu failed in %.1f s (%.3g inputs a minute)",
+               done, resumed, t->failed, seconds, rate);
+    if (t->failed > 1 && t->failed_names.data) {
+        print_note(&t->given, "failed:\n%.*s%s", (int)t->failed_names.length - 1,
+                   t->failed_names.data, t->failed > 20 ? "\n  ..." : "");
+    }
+}
+
 static onestep_status run(translation *t, onestep_error *error)
 {
-    bool skip = strcmp(options_text(&t->given, "on-error", "stop"), "skip") == 0;
-    bool resume = options_has(&t->given, "resume");
     double start = monotonic_seconds();
     onestep_status status = job_open(&t->job, &t->given, error);
     if (status != ONESTEP_OK) {
@@ -384,33 +396,20 @@ static onestep_status run(translation *t, onestep_error *error)
                 monotonic_seconds() - start);
     }
     size_t resumed = 0;
+    t->skip_errors = strcmp(options_text(&t->given, "on-error", "stop"), "skip") == 0;
     progress_start(&t->bar, &t->given);
-    for (size_t i = 0; i < t->inputs.count; i++) {
-        if (resume && outputs_exist(&t->outputs, i)) {
-            resumed++;
-            t->pictures_done += t->variants;
-            continue;
-        }
-        size_t before = t->pictures_done;
-        onestep_error own;
-        status = translate_input(t, i, &own);
-        progress_end(&t->bar);
-        if (status == ONESTEP_OK) {
-            continue;
-        }
-        if (!skip || status == ONESTEP_ERROR_CANCELLED || status == ONESTEP_ERROR_ARGUMENT) {
-            *error = own;
-            return status;
-        }
-        t->failed++;
-        t->pictures_done = before + t->variants;
-        print_error(&own);
+    status = run_threads(t, &resumed, error);
+    progress_end(&t->bar);
+    if (status == ONESTEP_OK && t->error.code != ONESTEP_OK) {
+        *error = t->error;
+        status = error->code;
+    }
+    if (status != ONESTEP_OK) {
+        return status;
     }
     status = print_plan_and_graph(t, error);
     if (t->inputs.count > 1) {
-        print_note(&t->given, "%zu done, %zu skipped, %zu failed in %.1f s",
-                   t->inputs.count - t->failed - resumed, resumed, t->failed,
-                   monotonic_seconds() - start);
+        print_summary(t, resumed, monotonic_seconds() - start);
     }
     if (options_has(&t->given, "verbose")) {
         fprintf(stderr, "peak memory %s\n", bytes_text(peak_resident_bytes()).text);
@@ -426,6 +425,7 @@ int translate_run(int argument_count, char **arguments)
     if (!command_begin(&t.given, &translate_command, argument_count, arguments, &code)) {
         return code;
     }
+    pthread_mutex_init(&t.screen, NULL);
     interrupt_catch();
     const char *like = options_text(&t.given, "like", NULL);
     onestep_status status = like ? options_like(&t.given, like, &error) : ONESTEP_OK;

@@ -40,7 +40,8 @@ const option translate_options[] = {
      .kind = OPTION_PATH,
      .flags = OPTION_REPEATS,
      .argument = "PATH",
-     .help = "Picture (PNG, JPEG, WebP), folder, glob, @list.txt, or - for standard input."},
+     .help = "Picture (PNG, JPEG, WebP), folder, glob, @list.txt (@- from standard input;\n"
+             "a name a line or divided by NUL bytes), or - for standard input."},
     {.name = "output",
      .letter = 'o',
      .official = "output_dir",
