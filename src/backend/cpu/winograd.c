@@ -8,6 +8,7 @@ enum {
     PART_TILES = 128,             /* tiles of a part, at most about */
     PART_COLUMNS = 32,            /* tiles of a part across */
     TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
+    FUSED_COLUMNS = 32,           /* the same where they transform their weights */
     TASK_COLUMNS = 64,            /* output channels a task */
     CHUNK = 32,                   /* channels of an input task: its rows stay in L2 */
     SEGMENT_PIXELS_INT16 = 48,    /* integers need a whole step of channels */
@@ -16,7 +17,9 @@ enum {
     SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
     SMALL_INPUT_BYTES = 2 << 20,  /* then so many bytes of inputs at once a thread */
     LARGE_INPUT_BYTES = 6 << 20,  /* else so many, as all weights pass each time */
-    WEIGHT_BYTES = 4 << 20,       /* transformed weights of a block, where there are several */
+    FUSED_TILES = 128,       /* pictures of at most so many tiles fuse the weights' transform */
+    FUSED_BYTES = 384 << 10, /* then so many bytes of them at once: in L2 */
+    WEIGHT_BYTES = 4 << 20,  /* transformed weights of a block, where there are several */
 };
 
 typedef struct variant_sizes {
@@ -76,8 +79,9 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     l->part_rows = divide_up(l->tiles_down, l->parts_down);
     l->parts_down = divide_up(l->tiles_down, l->part_rows);
     l->part_tiles = l->part_rows * l->part_columns;
+    l->fused = l->parts_across * l->parts_down == 1 && l->part_tiles <= FUSED_TILES;
     const size_t target = TASK_TILES / kernels->rows * kernels->rows;
-    l->blocks = divide_up(l->part_tiles, target);
+    l->blocks = l->fused ? 1 : divide_up(l->part_tiles, target);
     l->block_tiles = size_round_up(divide_up(l->part_tiles, l->blocks), kernels->rows);
     l->block_tiles = size_minimum(l->block_tiles, l->part_tiles);
     l->blocks = divide_up(l->part_tiles, l->block_tiles);
@@ -102,10 +106,6 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     l->group = size_minimum(l->units, size_round_up(l->group, l->join));
     l->supers = divide_up(l->units, l->group);
     l->super_tiles = l->part_tiles * l->group;
-    const size_t segment = l->integers ? SEGMENT_PIXELS_INT16 : SEGMENT_PIXELS;
-    l->segments = divide_up(l->part_columns, segment / l->tile);
-    l->segment_tiles = divide_up(l->part_columns, l->segments);
-    l->segments = divide_up(l->part_columns, l->segment_tiles);
     return true;
 }
 
@@ -124,6 +124,13 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
         !multiply3(products * l->value_bytes, l->weight_channels, l->panel_columns, &panel_bytes)) {
         return false;
     }
+    if (l->fused) {
+        l->weight_blocks = 1;
+        l->weight_panels = l->panels;
+        const size_t few = size_maximum(1, FUSED_COLUMNS / l->panel_columns);
+        l->task_panels = size_minimum(few, l->panels);
+        return true;
+    }
     /* All weights where several groups of parts need them, so that they are transformed once. */
     const size_t panels = l->supers > 1 ? l->panels : size_maximum(1, WEIGHT_BYTES / panel_bytes);
     l->weight_blocks = divide_up(l->panels, panels);
@@ -138,6 +145,28 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
     }
     l->task_panels = size_minimum(l->task_panels, l->weight_panels);
     return true;
+}
+
+/* Channels a step of the summation, and a chunk of the input transform. */
+static void plan_steps(winograd_layout *l, conv_precision precision)
+{
+    l->step_channels = conv_step_channels(l->channels, precision);
+    if (l->fused) {
+        /* Counted for the usual 32 columns, so that the order of summation is the shape's. */
+        const size_t bytes = l->products * l->products * FUSED_COLUMNS * l->value_bytes;
+        const size_t most = FUSED_BYTES / bytes / LINE_FLOATS * LINE_FLOATS;
+        const size_t steps = divide_up(l->channels, most);
+        const size_t fused = size_round_up(divide_up(l->channels, steps), LINE_FLOATS);
+        l->step_channels = size_minimum(l->step_channels, fused);
+    }
+    l->steps = divide_up(l->channels, l->step_channels);
+    l->chunk = l->integers ? size_round_up(l->step_channels, LINE_FLOATS)
+                           : size_minimum(CHUNK, l->padded_channels);
+    const size_t segment = l->integers ? SEGMENT_PIXELS_INT16 : SEGMENT_PIXELS;
+    l->segments = divide_up(l->part_columns, segment / l->tile);
+    l->segment_tiles = divide_up(l->part_columns, l->segments);
+    l->segments = divide_up(l->part_columns, l->segment_tiles);
+    l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
 }
 
 bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels *kernels)
@@ -166,16 +195,12 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     l->outputs = shape->output_channels;
     l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
     l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
-    l->step_channels = conv_step_channels(l->channels, plan->precision);
-    l->steps = divide_up(l->channels, l->step_channels);
-    l->chunk = l->integers ? size_round_up(l->step_channels, LINE_FLOATS)
-                           : size_minimum(CHUNK, l->padded_channels);
     if (!plan_tiles(l, shape, kernels, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
         return false;
     }
+    plan_steps(l, plan->precision);
 
     l->sums_tile_stride = l->task_panels * l->panel_columns;
-    l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
     const size_t task_tiles = l->block_tiles * l->join;
     if (task_tiles > UINT32_MAX / l->input_tile_stride) {
         return false;
@@ -201,9 +226,16 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
         l->weight_bytes += size_round_up(scales * sizeof(float), LINE_BYTES);
         prepared += points * odd_lines(l->chunk); /* a tile before it is quantised */
     }
-    const size_t sums = products * l->sums_product_stride +
-                        l->tile * l->tile * l->sums_tile_stride + 2 * odd_lines(task_tiles) +
-                        odd_lines(l->tile * l->tile);
+    size_t sums = products * l->sums_product_stride + l->tile * l->tile * l->sums_tile_stride +
+                  2 * odd_lines(task_tiles) + odd_lines(l->tile * l->tile);
+    if (l->fused) {
+        l->weight_bytes = 0;
+        const size_t step = size_round_up(l->step_channels, 2);
+        l->fused_product_stride =
+            odd_line_values(l->task_panels * step * l->panel_columns, l->value_bytes);
+        sums += products * l->fused_product_stride * l->value_bytes / sizeof(float);
+        sums += l->integers ? products * l->task_panels * l->panel_columns : 0;
+    }
     l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * sizeof(float);
     l->input_buffers = l->supers > 1 ? 2 : 1;
     l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
@@ -329,40 +361,87 @@ static size_t units_of(const winograd_layout *l, size_t super)
     return size_minimum(l->group, l->units - super * l->group);
 }
 
-static void weight_task(const winograd_context *context, size_t index)
+/* Transformed weights in memory: of all channels, or of one step. */
+typedef struct winograd_view {
+    uint8_t *values;
+    size_t product_stride, panel_stride, step_stride; /* values */
+    float *scales;                                    /* of integers */
+    size_t scales_product_stride, scales_panel_stride;
+} winograd_view;
+
+/* The shared weights of a block. */
+static winograd_view shared_view(const winograd_layout *l, const uint8_t *values)
+{
+    const size_t columns = l->panel_columns;
+    return (winograd_view){
+        .values = (uint8_t *)values,
+        .product_stride = l->weight_product_stride,
+        .panel_stride = l->weight_channels * columns,
+        .step_stride = l->step_channels * columns,
+        .scales = (float *)(void *)((uint8_t *)values + l->weight_value_bytes),
+        .scales_product_stride = l->weight_panels * l->steps * columns,
+        .scales_panel_stride = l->steps * columns,
+    };
+}
+
+/* The weights of one step in a task's own memory. */
+static winograd_view fused_view(const winograd_layout *l, float *memory)
+{
+    const size_t columns = l->panel_columns;
+    const size_t products = l->products * l->products;
+    uint8_t *values = (uint8_t *)memory;
+    return (winograd_view){
+        .values = values,
+        .product_stride = l->fused_product_stride,
+        .panel_stride = size_round_up(l->step_channels, 2) * columns,
+        .scales = (float *)(void *)(values + products * l->fused_product_stride * l->value_bytes),
+        .scales_product_stride = l->task_panels * columns,
+        .scales_panel_stride = columns,
+    };
+}
+
+/* Transforms channels first..first+count-1 of a packed panel into panel `index` of the view. */
+static void transform_panel(const winograd_context *context, const winograd_view *view,
+                            size_t panel, size_t index, size_t first, size_t count)
 {
     const winograd_layout *l = &context->layout;
-    const winograd_phase *phase = &context->phase;
     const size_t columns = l->panel_columns;
-    const size_t panel = phase->weight_block * l->weight_panels + index;
     const void *packed = context->arguments->packed;
-    const size_t output = index * l->weight_channels * columns;
+    const size_t begin = panel * l->panel_values + first * 9 * columns;
     if (l->integers) {
-        float *scales = (float *)(void *)(phase->next_weights + l->weight_value_bytes);
         const winograd_weights_int16 task = {
             .variant = l->variant,
-            .weights = (const int16_t *)packed + panel * l->panel_values,
+            .weights = (const int16_t *)packed + begin,
             .output_scales = packed_scales(l, packed) + panel * columns,
-            .channels = l->channels,
+            .channels = count,
             .step = l->step_channels,
             .columns = columns,
-            .output = (int16_t *)(void *)phase->next_weights + output,
-            .output_product_stride = l->weight_product_stride,
-            .scales = scales + index * l->steps * columns,
-            .scales_product_stride = l->weight_panels * l->steps * columns,
+            .output = (int16_t *)(void *)view->values + index * view->panel_stride,
+            .output_product_stride = view->product_stride,
+            .scales = view->scales + index * view->scales_panel_stride,
+            .scales_product_stride = view->scales_product_stride,
         };
         context->kernels->winograd_weights_int16(&task);
         return;
     }
     const winograd_weights task = {
         .variant = l->variant,
-        .weights = (const float *)packed + panel * l->panel_values,
-        .channels = l->channels,
+        .weights = (const float *)packed + begin,
+        .channels = count,
         .columns = columns,
-        .output = (float *)(void *)phase->next_weights + output,
-        .output_product_stride = l->weight_product_stride,
+        .output = (float *)(void *)view->values + index * view->panel_stride,
+        .output_product_stride = view->product_stride,
     };
     context->kernels->winograd_weights(&task);
+}
+
+static void weight_task(const winograd_context *context, size_t index)
+{
+    const winograd_layout *l = &context->layout;
+    const winograd_phase *phase = &context->phase;
+    const winograd_view view = shared_view(l, phase->next_weights);
+    transform_panel(context, &view, phase->weight_block * l->weight_panels + index, index, 0,
+                    l->channels);
 }
 
 /* One row of `pixels` inputs from (y, x) of the (upsampled, when rows are duplicated) picture on,
@@ -507,10 +586,11 @@ typedef struct winograd_products {
     size_t block;             /* of the statistics */
     size_t channel, channels; /* output channels */
     float *sums, *pixels;     /* worker memory */
+    float *weights;           /* for those it transforms itself */
     uint32_t *offsets, *scale_offsets, *indices;
 } winograd_products;
 
-/* Where step `call` of the sums, counted over all products, finds its rows and panels. */
+/* Where a product finds the rows of a step. */
 static const void *products_input(const winograd_context *context, const winograd_products *work,
                                   size_t point, size_t step)
 {
@@ -520,105 +600,120 @@ static const void *products_input(const winograd_context *context, const winogra
     return context->phase.inputs + value * l->value_bytes;
 }
 
-static const void *products_weights(const winograd_context *context, size_t first_panel,
-                                    size_t call)
+static size_t point_of(const winograd_layout *l, size_t product)
 {
-    const winograd_layout *l = &context->layout;
-    const size_t value =
-        call / l->steps * l->weight_product_stride +
-        (first_panel * l->weight_channels + call % l->steps * l->step_channels) * l->panel_columns;
-    return context->phase.weights + value * l->value_bytes;
+    const uint8_t *points = variants[l->variant].point_of_product;
+    return points[product / l->products] * l->points + points[product % l->products];
 }
 
-static size_t point_of_call(const winograd_layout *l, size_t call)
-{
-    const uint8_t *point_of = variants[l->variant].point_of_product;
-    const size_t product = call / l->steps;
-    return point_of[product / l->products] * l->points + point_of[product % l->products];
-}
-
+/* Steps first..end-1 of all products; the view's panel 0 is the task's first, its step 0 is
+ * `first`. */
 static void multiply_floats(const winograd_context *context, const winograd_products *work,
-                            size_t first_panel, size_t panels)
+                            const winograd_view *view, size_t panels, size_t first, size_t end)
 {
     const winograd_layout *l = &context->layout;
+    const float *values = (const float *)(const void *)view->values;
     conv_multiply task = {
         .offsets = work->offsets,
         .rows = work->tiles,
-        .b_stride = l->weight_channels * l->panel_columns,
+        .b_stride = view->panel_stride,
         .panels = panels,
         .c_stride = l->sums_tile_stride,
+        .next_a = products_input(context, work, point_of(l, 0), first),
+        .next_b = values,
     };
-    const size_t calls = l->products * l->products * l->steps;
-    task.next_a = products_input(context, work, point_of_call(l, 0), 0);
-    task.next_b = products_weights(context, first_panel, 0);
-    for (size_t call = 0; call < calls; call++) {
-        const size_t begin = call % l->steps * l->step_channels;
-        task.a = task.next_a;
-        task.b = task.next_b;
-        task.c = work->sums + call / l->steps * l->sums_product_stride;
-        task.depth = size_minimum(l->step_channels, l->channels - begin);
-        task.accumulate = begin > 0;
-        if (call + 1 < calls) {
-            task.next_a =
-                products_input(context, work, point_of_call(l, call + 1), (call + 1) % l->steps);
-            task.next_b = products_weights(context, first_panel, call + 1);
+    const size_t products = l->products * l->products;
+    for (size_t product = 0; product < products; product++) {
+        for (size_t step = first; step < end; step++) {
+            const size_t begin = step * l->step_channels;
+            task.a = task.next_a;
+            task.b = task.next_b;
+            task.c = work->sums + product * l->sums_product_stride;
+            task.depth = size_minimum(l->step_channels, l->channels - begin);
+            task.accumulate = step > 0;
+            const size_t next_step = step + 1 < end ? step + 1 : first;
+            const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
+            task.next_a = products_input(context, work, point_of(l, next), next_step);
+            task.next_b =
+                values + next * view->product_stride + (next_step - first) * view->step_stride;
+            context->kernels->multiply(&task);
         }
-        context->kernels->multiply(&task);
     }
 }
 
 static void multiply_integers(const winograd_context *context, const winograd_products *work,
-                              size_t first_panel, size_t panels)
+                              const winograd_view *view, size_t panels, size_t first, size_t end)
 {
     const winograd_layout *l = &context->layout;
-    const winograd_phase *phase = &context->phase;
-    const float *row_scales = (const float *)(const void *)(phase->inputs + l->input_value_bytes);
-    const float *column_scales =
-        (const float *)(const void *)(phase->weights + l->weight_value_bytes);
+    const int16_t *values = (const int16_t *)(const void *)view->values;
+    const float *row_scales =
+        (const float *)(const void *)(context->phase.inputs + l->input_value_bytes);
     conv_multiply_int16 task = {
         .offsets = work->offsets,
         .rows = work->tiles,
-        .b_stride = l->weight_channels * l->panel_columns,
+        .b_stride = view->panel_stride,
         .panels = panels,
         .scale_offsets = work->scale_offsets,
-        .column_scales_stride = l->steps * l->panel_columns,
+        .column_scales_stride = view->scales_panel_stride,
         .c_stride = l->sums_tile_stride,
+        .next_b = values,
     };
-    const size_t calls = l->products * l->products * l->steps;
-    task.next_b = products_weights(context, first_panel, 0);
-    for (size_t call = 0; call < calls; call++) {
-        const size_t step = call % l->steps;
-        const size_t begin = step * l->step_channels;
-        const size_t point = point_of_call(l, call);
-        const size_t product = call / l->steps;
-        task.a = products_input(context, work, point, step);
-        task.b = task.next_b;
-        task.c = work->sums + product * l->sums_product_stride;
-        task.pairs = divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
-        task.accumulate = step > 0;
-        task.row_scales =
-            row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
-        task.column_scales =
-            column_scales +
-            ((product * l->weight_panels + first_panel) * l->steps + step) * l->panel_columns;
-        if (call + 1 < calls) {
-            task.next_b = products_weights(context, first_panel, call + 1);
+    const size_t products = l->products * l->products;
+    for (size_t product = 0; product < products; product++) {
+        const size_t point = point_of(l, product);
+        for (size_t step = first; step < end; step++) {
+            const size_t begin = step * l->step_channels;
+            task.a = products_input(context, work, point, step);
+            task.b = task.next_b;
+            task.c = work->sums + product * l->sums_product_stride;
+            task.pairs = divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
+            task.accumulate = step > 0;
+            task.row_scales =
+                row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
+            task.column_scales = view->scales + product * view->scales_product_stride +
+                                 (step - first) * l->panel_columns;
+            const size_t next_step = step + 1 < end ? step + 1 : first;
+            const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
+            task.next_b =
+                values + next * view->product_stride + (next_step - first) * view->step_stride;
+            context->kernels->multiply_int16(&task);
         }
-        context->kernels->multiply_int16(&task);
+    }
+}
+
+static void multiply_steps(const winograd_context *context, const winograd_products *work,
+                           const winograd_view *view, size_t panels, size_t first, size_t end)
+{
+    if (context->layout.integers) {
+        multiply_integers(context, work, view, panels, first, end);
+    } else {
+        multiply_floats(context, work, view, panels, first, end);
     }
 }
 
 static void multiply_products(const winograd_context *context, const winograd_products *work,
                               size_t first_panel, size_t panels)
 {
+    const winograd_layout *l = &context->layout;
     for (size_t tile = 0; tile < work->tiles; tile++) {
-        work->offsets[tile] = (uint32_t)(tile * context->layout.input_tile_stride);
+        work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
         work->scale_offsets[tile] = (uint32_t)tile;
     }
-    if (context->layout.integers) {
-        multiply_integers(context, work, first_panel, panels);
-    } else {
-        multiply_floats(context, work, first_panel, panels);
+    if (!l->fused) {
+        winograd_view view = shared_view(l, context->phase.weights);
+        view.values += first_panel * view.panel_stride * l->value_bytes;
+        view.scales += first_panel * view.scales_panel_stride;
+        multiply_steps(context, work, &view, panels, 0, l->steps);
+        return;
+    }
+    const winograd_view view = fused_view(l, work->weights);
+    for (size_t step = 0; step < l->steps; step++) {
+        const size_t begin = step * l->step_channels;
+        const size_t count = size_minimum(l->step_channels, l->channels - begin);
+        for (size_t panel = 0; panel < panels; panel++) {
+            transform_panel(context, &view, first_panel + panel, panel, begin, count);
+        }
+        multiply_steps(context, work, &view, panels, step, step + 1);
     }
 }
 
@@ -738,6 +833,7 @@ static void product_task(const winograd_context *context, size_t index, float *m
     work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
     work.scale_offsets = work.offsets + odd_lines(task_tiles);
     work.indices = work.scale_offsets + odd_lines(task_tiles);
+    work.weights = (float *)(void *)(work.indices + odd_lines(l->tile * l->tile));
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {
         .variant = l->variant,
@@ -802,7 +898,7 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
     context.workers = memory + l->weight_buffers * l->weight_bytes;
 
     context.phase = (winograd_phase){
-        .weight_tasks = count_weight_tasks(l, 0),
+        .weight_tasks = l->fused ? 0 : count_weight_tasks(l, 0),
         .input_tasks = count_input_tasks(l, 0),
         .next_inputs = inputs[0],
         .next_weights = weights[0],

@@ -4,9 +4,10 @@
  * one image). A group of parts is transformed into shared scratch [point][tile][channel], weights
  * are transformed into shared scratch too [product][panel][channel][column], and tasks multiply a
  * block of tiles with a few panels for all products and transform the sums back. Weights are packed
- * untransformed: all of them are transformed once where many groups use them, and in blocks of
- * output channels where there is one group. While a group or block is multiplied, the next one is
- * transformed. */
+ * untransformed: all of them are transformed once where many groups use them, in blocks of output
+ * channels where there is one group, and by the tasks themselves, a few channels at a time, where
+ * the picture is so small that a task takes all of its tiles. While a group or block is multiplied,
+ * the next one is transformed. */
 #ifndef ONESTEP_BACKEND_CPU_WINOGRAD_H
 #define ONESTEP_BACKEND_CPU_WINOGRAD_H
 
@@ -27,17 +28,19 @@ typedef struct winograd_layout {
     bool duplicate;              /* inputs are upsampled before the transform (odd sizes) */
     size_t tiles_down, tiles_across;
     size_t part_rows, part_columns, part_tiles, parts_down, parts_across; /* in tiles */
-    size_t block_tiles, blocks;          /* tiles a task; tasks a part */
-    size_t join;                         /* images a task, when they are small */
-    size_t units;                        /* parts of all images */
-    size_t group, supers;                /* parts transformed at once; how many such groups */
-    size_t super_tiles;                  /* tiles of a group, at most */
-    size_t chunk;                        /* channels an input task transforms at once */
-    size_t segment_tiles, segments;      /* tiles across of an input task */
-    size_t task_panels;                  /* panels a task */
+    size_t block_tiles, blocks;     /* tiles a task; tasks a part */
+    size_t join;                    /* images a task, when they are small */
+    size_t units;                   /* parts of all images */
+    size_t group, supers;           /* parts transformed at once; how many such groups */
+    size_t super_tiles;             /* tiles of a group, at most */
+    size_t chunk;                   /* channels an input task transforms at once */
+    size_t segment_tiles, segments; /* tiles across of an input task */
+    bool fused;         /* tasks transform the weights they need themselves, a step at a time */
+    size_t task_panels; /* panels a task */
     size_t weight_panels, weight_blocks; /* panels transformed at once; how many such blocks */
     size_t input_tile_stride, input_point_stride; /* of the transformed input, values */
-    size_t weight_product_stride;                 /* of the transformed weights, values */
+    size_t fused_product_stride;  /* of the weights a task transforms itself, values */
+    size_t weight_product_stride; /* of the transformed weights, values */
     size_t sums_tile_stride, sums_product_stride; /* of a task's sums, floats */
     size_t row_floats;                            /* of a prepared row of inputs */
     /* Bytes of the scales of transformed integers (0 for floats) follow the values'. */
