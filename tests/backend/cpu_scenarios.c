@@ -200,10 +200,10 @@ static void share_places(const program *p, size_t *offsets)
     }
 }
 
-static float *run_shared(backend *b, const scenario *s, weight_cache *weights)
+static float *run_shared(backend *b, const scenario *s, precision wanted, weight_cache *weights)
 {
     const logger silent = {0};
-    const lower_options options = {.weights = weights, .precision = PRECISION_F32, .log = &silent};
+    const lower_options options = {.weights = weights, .precision = wanted, .log = &silent};
     program p;
     assert_ok(b->functions->lower(b, s->g, &options, &p, error));
     size_t *offsets = checked(calloc((size_t)p.value_count, sizeof *offsets));
@@ -241,11 +241,11 @@ static float *run_shared(backend *b, const scenario *s, weight_cache *weights)
     return result;
 }
 
-static float *run(backend *b, const scenario *s, weight_cache *weights)
+static float *run(backend *b, const scenario *s, precision wanted, weight_cache *weights)
 {
     onestep_error error = {0};
-    float *result = test_run(b, s->g, weights, PRECISION_F32, s->inputs, s->inputs_used,
-                             test_scalars, "y", &error);
+    float *result =
+        test_run(b, s->g, weights, wanted, s->inputs, s->inputs_used, test_scalars, "y", &error);
     if (!result) {
         fail_msg("%s: %s", b->functions->name, error.message);
     }
@@ -259,13 +259,14 @@ static size_t output_count(const scenario *s)
 
 static float *run_reference(const scenario *s)
 {
+    const precision wanted = PRECISION_F32;
     thread_pool *pool;
     backend *b;
     weight_cache *weights;
     assert_ok(thread_pool_create(&pool, 1, error));
     assert_ok(backend_reference_create(&b, pool, error));
     assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
-    float *result = run(b, s, weights);
+    float *result = run(b, s, wanted, weights);
     weight_cache_destroy(&weights);
     backend_destroy(&b);
     thread_pool_destroy(&pool);
@@ -274,8 +275,8 @@ static float *run_reference(const scenario *s)
 
 /* One level and thread count: the batch, the batch with shared places, and each picture alone. */
 static void check_backend(scenario *s, scenario_builder build, const char *label, cpu_level level,
-                          unsigned threads, const float *expected, double tolerance,
-                          float **earlier)
+                          unsigned threads, precision wanted, const float *expected,
+                          double tolerance, float **earlier)
 {
     thread_pool *pool;
     backend *b;
@@ -285,7 +286,7 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
     assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
     scenario_build(s, build, SCENARIO_PICTURES, 0);
     const size_t count = output_count(s);
-    float *result = run(b, s, weights);
+    float *result = run(b, s, wanted, weights);
     const double difference = relative_error(result, expected, count);
     if (!(difference <= tolerance)) {
         fail_msg("%s, %s, %u threads: relative error %.3g", label, cpu_level_name(level), threads,
@@ -295,14 +296,14 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
         fail_msg("%s, %s: %u threads give other bytes", label, cpu_level_name(level), threads);
     }
     if (!*earlier) {
-        float *shared = run_shared(b, s, weights);
+        float *shared = run_shared(b, s, wanted, weights);
         if (memcmp(shared, result, count * sizeof *result) != 0) {
             fail_msg("%s: running in place gives other bytes", label);
         }
         free(shared);
         for (size_t picture = 0; picture < SCENARIO_PICTURES; picture++) {
             scenario_build(s, build, 1, picture);
-            float *alone = run(b, s, weights);
+            float *alone = run(b, s, wanted, weights);
             const size_t single = count / SCENARIO_PICTURES;
             assert_int_equal(output_count(s), single);
             if (memcmp(alone, result + picture * single, single * sizeof *alone) != 0) {
@@ -320,7 +321,8 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
     thread_pool_destroy(&pool);
 }
 
-void scenario_check(scenario_builder build, const char *name, uint64_t seed, double tolerance)
+void scenario_check(scenario_builder build, const char *name, uint64_t seed, precision wanted,
+                    double tolerance)
 {
     static const unsigned thread_counts[] = {1, 2, 3, 7};
     static const cpu_level levels[] = {
@@ -341,8 +343,8 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, dou
             continue;
         }
         for (size_t t = 0; t < sizeof thread_counts / sizeof *thread_counts; t++) {
-            check_backend(&s, build, label, levels[l], thread_counts[t], expected, tolerance,
-                          &earlier);
+            check_backend(&s, build, label, levels[l], thread_counts[t], wanted, expected,
+                          tolerance, &earlier);
         }
         free(earlier);
     }

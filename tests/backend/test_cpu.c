@@ -179,6 +179,17 @@ static void build_attention(scenario *s)
     output(s, graph_attention(s->g, q, k, v, (unsigned)heads, 2 / sqrtf((float)width), false));
 }
 
+/* More keys than a block holds, so many that 16-bit products are used when asked for. */
+static void build_attention_many(scenario *s)
+{
+    const size_t heads = SCENARIO_PICK(s, 1, 2), width = SCENARIO_PICK(s, 7, 16, 40, 64, 150, 200);
+    const size_t queries = SCENARIO_PICK(s, 1, 7, 100, 201), keys = SCENARIO_PICK(s, 1024, 1065);
+    const tensor_id q = scenario_input(s, 1, queries, heads * width, 0, 1);
+    const tensor_id k = scenario_input(s, 1, keys, heads * width, 0, 1);
+    const tensor_id v = scenario_input(s, 1, keys, heads * width, 0.3f, 1);
+    output(s, graph_attention(s->g, q, k, v, (unsigned)heads, 2 / sqrtf((float)width), false));
+}
+
 /* Keys of one text for all pictures. */
 static void build_attention_shared(scenario *s)
 {
@@ -282,6 +293,14 @@ static void build_own_residual(scenario *s)
     output(s, graph_sum_of(s->g, x, scenario_conv(s, x, 20, 3, true)));
 }
 
+/* A second activation is a step of its own. */
+static void build_two_activations(scenario *s)
+{
+    const tensor_id h = scenario_conv(s, scenario_input(s, 6, 7, 5, 0, 1), 9, 3, true);
+    const tensor_id silu = graph_activation(s->g, OPERATION_SILU, h);
+    output(s, graph_activation(s->g, OPERATION_GELU, silu));
+}
+
 /* Two of one: the tensor has two readers and stays. */
 static void build_doubled(scenario *s)
 {
@@ -334,6 +353,14 @@ static void build_norm_concat(scenario *s)
     output(s, scenario_conv(s, h, 8, 3, true));
 }
 
+/* Behind GEGLU: a pass. */
+static void build_norm_geglu(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 4, 9, 12, 0, 1);
+    const tensor_id h = graph_activation(s->g, OPERATION_GEGLU, scenario_linear(s, x, 48, true));
+    output(s, scenario_linear(s, scenario_group_norm(s, h, 3), 8, true));
+}
+
 /* One part is no convolution's result: a pass. */
 static void build_norm_concat_input(scenario *s)
 {
@@ -378,6 +405,15 @@ static void build_upsample_conv(scenario *s)
     const tensor_id up = graph_upsample(s->g, x, 2 * dims[1] - scenario_random(s, 2),
                                         2 * dims[2] - scenario_random(s, 2));
     output(s, scenario_conv(s, up, some_channels(s), 3, true));
+}
+
+/* With other padding the upsampled tensor is made. */
+static void build_upsample_lopsided(scenario *s)
+{
+    const tensor_id up = graph_upsample(s->g, scenario_input(s, 4, 5, 8, 0, 1), 8, 10);
+    const tensor_id weight = scenario_weight(s, 6, 8, 3, 3);
+    const padding pads[] = {{1, 0, 1, 2}, {0, 1, 2, 1}, {1, 1, 0, 1}, {1, 1, 1, 0}};
+    output(s, graph_conv2d(s->g, up, weight, TENSOR_NONE, 1, pads[scenario_random(s, 4)]));
 }
 
 /* One reader is no 3x3 convolution: the upsampled tensor is made. */
@@ -491,7 +527,10 @@ static const scenario_entry scenarios[] = {
     {"conv with everything", build_conv_everything, 10, CLOSE},
     {"skip", build_skip, 2, CLOSE},
     {"own residual", build_own_residual, 2, CLOSE},
+    {"two activations", build_two_activations, 2, CLOSE},
     {"doubled", build_doubled, 2, CLOSE},
+    {"norm of geglu", build_norm_geglu, 2, CLOSE},
+    {"upsample, lopsided conv", build_upsample_lopsided, 8, CLOSE},
     {"norm, conv", build_norm_conv, 12, CLOSE},
     {"norm, linear", build_norm_linear, 6, CLOSE},
     {"norm, three readers", build_norm_three, 2, CLOSE},
@@ -510,7 +549,30 @@ static void test_scenarios(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         for (unsigned seed = 1; seed <= scenarios[i].seeds; seed++) {
-            scenario_check(scenarios[i].build, scenarios[i].name, seed, scenarios[i].tolerance);
+            scenario_check(scenarios[i].build, scenarios[i].name, seed, PRECISION_F32,
+                           scenarios[i].tolerance);
+        }
+    }
+}
+
+/* The fused graphs again with 16-bit products, where there are enough channels; attention with
+ * enough keys to be worth it. */
+static const scenario_entry integer_scenarios[] = {
+    {"attention, many keys", build_attention_many, 10, 8e-4},
+    {"linear, geglu", build_linear_geglu, 4, 1e-3},
+    {"conv with everything", build_conv_everything, 6, 5e-3},
+    {"norm, conv", build_norm_conv, 4, 5e-3},
+    {"resnets", build_resnets, 2, 5e-3},
+    {"transformer", build_transformer, 2, 5e-3},
+};
+
+static void test_integers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof integer_scenarios / sizeof *integer_scenarios; i++) {
+        const scenario_entry *entry = &integer_scenarios[i];
+        for (unsigned seed = 1; seed <= entry->seeds; seed++) {
+            scenario_check(entry->build, entry->name, seed, PRECISION_INT16, entry->tolerance);
         }
     }
 }
@@ -554,6 +616,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scenarios),
+        cmocka_unit_test(test_integers),
         cmocka_unit_test(test_fusions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

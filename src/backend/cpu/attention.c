@@ -8,107 +8,154 @@ enum {
     QUERY_BLOCK_WIDE = 48,
     KEY_BLOCK = 256,
     KEY_BLOCK_WIDE = 128,
-    WIDE = 160,      /* channels a head from which on the blocks are smaller */
-    PACK_PANELS = 4, /* panels of keys a packing task */
+    WIDE = 160, /* channels a head from which on the blocks are smaller */
 };
 
-/* What a worker needs: queries, scores, sums, three numbers and an offset a query. */
-typedef struct attention_worker {
-    float *query, *scores, *sums;
-    float *largest, *sum, *factor;
-    uint32_t *query_offsets, *score_offsets;
-} attention_worker;
-
-static size_t query_stride(const attention_plan *plan)
+size_t attention_query_stride(const attention_plan *plan)
 {
     return size_round_up(plan->shape.width, LINE_FLOATS) + LINE_FLOATS;
 }
 
-static size_t score_stride(const attention_plan *plan)
+size_t attention_score_stride(const attention_plan *plan)
 {
     return plan->key_block + LINE_FLOATS;
 }
 
-bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
+/* Floats that hold `count` 16-bit integers, or as many floats. */
+static size_t number_floats(const attention_plan *plan, size_t count)
+{
+    return size_round_up(plan->integers ? (count + 1) / 2 : count, LINE_FLOATS);
+}
+
+/* What a worker's memory holds, from the `memory` on; returns the floats. */
+static size_t worker_layout(const attention_plan *plan, float *memory, attention_worker *worker)
+{
+    const size_t rows = plan->query_block;
+    size_t used = 0;
+#define TAKE(type, count)                                                                          \
+    (type *)(void *)(memory + used);                                                               \
+    used += size_round_up(((count) * sizeof(type) + sizeof(float) - 1) / sizeof(float), LINE_FLOATS)
+    worker->query = TAKE(float, rows *attention_query_stride(plan));
+    worker->scores = TAKE(float, rows *attention_score_stride(plan));
+    worker->sums = TAKE(float, rows * plan->padded_width);
+    worker->largest = TAKE(float, rows);
+    worker->sum = TAKE(float, rows);
+    worker->factor = TAKE(float, rows);
+    worker->query_offsets = TAKE(uint32_t, rows);
+    worker->score_offsets = TAKE(uint32_t, rows);
+    if (plan->integers) {
+        worker->query_scales = TAKE(float, rows * plan->chunks);
+        worker->query_integers = TAKE(int16_t, rows * plan->chunk * plan->chunks);
+        worker->score_integers = TAKE(int16_t, rows * attention_score_stride(plan));
+        worker->row_numbers = TAKE(uint32_t, rows);
+        worker->zeros = TAKE(uint32_t, rows);
+    }
+#undef TAKE
+    return used;
+}
+
+/* Seconds on one core, measured on AMD Zen 3: multiply-adds of both products, and the softmax a
+ * score. */
+static double predict_seconds(const attention_plan *plan, const conv_kernels *products)
+{
+    const attention_shape *shape = &plan->shape;
+    double rate = plan->integers ? 64e9 : 43e9, softmax = 0.35e-9;
+    if (products->level >= CPU_LEVEL_AVX512) {
+        rate *= 1.9;
+        softmax /= 1.9;
+    } else if (products->level < CPU_LEVEL_AVX2) {
+        rate /= 4;
+        softmax *= 3;
+    }
+    const double scores = (double)shape->batch * (double)shape->heads * (double)shape->queries *
+                          (double)plan->padded_keys * (shape->causal ? 0.5 : 1.0);
+    return scores * ((double)(shape->width + plan->padded_width) / rate + softmax);
+}
+
+bool attention_plan_create(attention_plan *plan, const attention_shape *shape, bool integers,
                            const conv_kernels *products, unsigned threads)
 {
     const bool wide = shape->width >= WIDE;
-    *plan = (attention_plan){.shape = *shape};
-    if (shape->queries > UINT32_MAX || shape->keys > UINT32_MAX || shape->width > UINT32_MAX) {
+    *plan = (attention_plan){.shape = *shape, .integers = integers};
+    if (shape->queries > UINT32_MAX || shape->keys > UINT32_MAX ||
+        shape->width > UINT32_MAX / 256) {
         return false;
     }
-    /* Even blocks: 77 tokens are one of 77, 4096 queries 43 of 96 (the last 64). */
     plan->query_block = size_minimum(wide ? QUERY_BLOCK_WIDE : QUERY_BLOCK, shape->queries);
     plan->padded_keys = size_round_up(shape->keys, products->columns);
     plan->padded_width = size_round_up(shape->width, products->columns);
     plan->key_block = size_minimum(wide ? KEY_BLOCK_WIDE : KEY_BLOCK, plan->padded_keys);
-    const size_t rows = plan->query_block;
-    const size_t row_floats = query_stride(plan) + score_stride(plan) + plan->padded_width + 5;
-    plan->worker_floats = size_round_up(rows * row_floats, LINE_FLOATS);
-    const size_t packed_heads = 2 * shape->heads;
-    size_t key_floats, value_floats, packed, bytes;
-    if (!size_multiply(plan->padded_keys, shape->width, &key_floats) ||
-        !size_multiply(plan->padded_keys, plan->padded_width, &value_floats)) {
+    plan->chunk = size_minimum(ATTENTION_CHUNK, size_round_up(shape->width, LINE_FLOATS));
+    plan->chunks = (shape->width + plan->chunk - 1) / plan->chunk;
+    const size_t blocks = (shape->keys + plan->key_block - 1) / plan->key_block;
+    const size_t width = integers ? plan->chunk * plan->chunks : shape->width;
+    size_t keys, values, packed, bytes;
+    if (!size_multiply(plan->padded_keys, size_maximum(width, plan->padded_width) + 64, &bytes) ||
+        bytes > SIZE_MAX / 64) {
         return false;
     }
-    plan->packed_floats = size_round_up(size_maximum(key_floats, value_floats), LINE_FLOATS);
-    if (!size_multiply(plan->packed_floats, packed_heads, &packed) ||
+    keys = plan->padded_keys * width;
+    values = plan->padded_keys * plan->padded_width;
+    plan->key_floats = number_floats(plan, keys);
+    plan->value_floats = number_floats(plan, values);
+    plan->key_scales = integers ? plan->padded_keys * plan->chunks : 0;
+    plan->value_scales = integers ? blocks * plan->padded_width : 0;
+    plan->head_floats = size_round_up(
+        plan->key_floats + plan->key_scales + plan->value_floats + plan->value_scales, LINE_FLOATS);
+    attention_worker worker;
+    float none;
+    plan->worker_floats = worker_layout(plan, &none, &worker);
+    if (!size_multiply(plan->head_floats, shape->heads, &packed) ||
         !size_multiply(packed, shape->shared_keys ? 1 : shape->batch, &packed) ||
         !size_add(packed, plan->worker_floats * threads, &packed) ||
         !size_multiply(packed, sizeof(float), &bytes)) {
         return false;
     }
     plan->scratch_bytes = bytes;
+    plan->predicted_seconds = predict_seconds(plan, products) / threads;
     return true;
 }
 
-typedef struct attention_context {
-    const attention_plan *plan;
-    const attention_arguments *arguments;
-    const conv_kernels *products;
-    const tensor_kernels *kernels;
-    float *packed; /* per picture and head: keys, then values */
-    float *workers;
-    size_t key_tasks, query_blocks;
-} attention_context;
-
-static float *packed_keys(const attention_context *context, size_t picture, size_t head)
+static attention_head packed_head(const attention_context *context, size_t picture, size_t head)
 {
     const attention_plan *plan = context->plan;
     const size_t image = plan->shape.shared_keys ? 0 : picture;
-    return context->packed + (image * plan->shape.heads + head) * 2 * plan->packed_floats;
+    attention_head result;
+    result.keys = context->packed + (image * plan->shape.heads + head) * plan->head_floats;
+    result.key_scales = result.keys + plan->key_floats;
+    result.values = result.key_scales + plan->key_scales;
+    result.value_scales = result.values + plan->value_floats;
+    return result;
 }
 
 /* Keys become panels of `columns` keys, [channel][key]; values panels of `columns` channels,
  * [key][channel]. What lies beyond the last key or channel is zero. */
-static void pack_panel(const attention_context *context, size_t picture, size_t head, size_t panel)
+static void pack_panel(const attention_context *context, const attention_head *head,
+                       const attention_block *block, size_t first)
 {
     const attention_plan *plan = context->plan;
-    const attention_shape *shape = &plan->shape;
-    const size_t columns = context->products->columns, width = shape->width;
-    const size_t stride = shape->heads * width, first = panel * columns;
-    const size_t count = size_minimum(columns, shape->keys - first);
-    const size_t position = (picture * shape->keys + first) * stride + head * width;
-    const float *key = context->arguments->key + position;
-    float *keys = packed_keys(context, picture, head) + first * width;
+    const size_t columns = context->products->columns, width = plan->shape.width;
+    const size_t count = size_minimum(columns, block->count - first);
+    const float *key = block->key + first * block->stride;
+    const float *value = block->value + first * block->stride;
+    float *keys = head->keys + (block->first + first) * width;
     if (count < columns) {
         memset(keys, 0, columns * width * sizeof *keys);
     }
     for (size_t c = 0; c < width; c++) {
         for (size_t k = 0; k < count; k++) {
-            keys[c * columns + k] = key[k * stride + c];
+            keys[c * columns + k] = key[k * block->stride + c];
         }
     }
-    float *values = packed_keys(context, picture, head) + plan->packed_floats;
     for (size_t c = 0; c < plan->padded_width; c += columns) {
         const size_t run = size_minimum(columns, width - c);
-        float *destination = values + c * plan->padded_keys + first * columns;
+        float *destination =
+            head->values + c * plan->padded_keys + (block->first + first) * columns;
         if (count < columns || run < columns) {
             memset(destination, 0, columns * columns * sizeof *destination);
         }
         for (size_t k = 0; k < count; k++) {
-            memcpy(destination + k * columns, context->arguments->value + position + k * stride + c,
-                   run * sizeof(float));
+            memcpy(destination + k * columns, value + k * block->stride + c, run * sizeof(float));
         }
     }
 }
@@ -116,40 +163,84 @@ static void pack_panel(const attention_context *context, size_t picture, size_t 
 static void pack_task(void *opaque, size_t index, unsigned worker)
 {
     const attention_context *context = opaque;
+    const attention_plan *plan = context->plan;
+    const attention_shape *shape = &plan->shape;
+    const size_t head_index = index / context->key_blocks % shape->heads;
+    const size_t picture = index / context->key_blocks / shape->heads;
+    const attention_head head = packed_head(context, picture, head_index);
+    const size_t stride = shape->heads * shape->width;
+    const size_t first = index % context->key_blocks * plan->key_block;
+    const size_t position = (picture * shape->keys + first) * stride + head_index * shape->width;
     (void)worker;
-    const size_t panels = context->plan->padded_keys / context->products->columns;
-    const size_t head = index / context->key_tasks % context->plan->shape.heads;
-    const size_t picture = index / context->key_tasks / context->plan->shape.heads;
-    const size_t first = index % context->key_tasks * PACK_PANELS;
-    for (size_t panel = first; panel < size_minimum(first + PACK_PANELS, panels); panel++) {
-        pack_panel(context, picture, head, panel);
+    const attention_block block = {
+        .key = context->arguments->key + position,
+        .value = context->arguments->value + position,
+        .stride = stride,
+        .first = first,
+        .count = size_minimum(plan->key_block, shape->keys - first),
+    };
+    if (plan->integers) {
+        attention_pack_int16(context, &head, &block);
+        return;
+    }
+    for (size_t key = 0; key < block.count; key += context->products->columns) {
+        pack_panel(context, &head, &block, key);
     }
 }
 
-/* Scores of one block of keys, softmax, and the values weighed by it added to the sums. */
-static void attend_block(const attention_context *context, const attention_worker *w, size_t rows,
-                         size_t first_query, size_t first_key, const float *keys)
+static void scores_float(const attention_context *context, const attention_worker *w,
+                         const attention_head *head, size_t rows, size_t first_key, size_t padded)
 {
     const attention_plan *plan = context->plan;
-    const attention_shape *shape = &plan->shape;
-    const size_t columns = context->products->columns;
-    const size_t count = size_minimum(plan->key_block, shape->keys - first_key);
-    const size_t padded = size_round_up(count, columns);
-    const conv_multiply scores = {
+    const size_t columns = context->products->columns, width = plan->shape.width;
+    const conv_multiply task = {
         .a = w->query,
         .offsets = w->query_offsets,
         .rows = rows,
-        .b = keys + first_key * shape->width,
-        .b_stride = columns * shape->width,
+        .b = head->keys + first_key * width,
+        .b_stride = columns * width,
         .panels = padded / columns,
-        .depth = shape->width,
+        .depth = width,
         .c = w->scores,
-        .c_stride = score_stride(plan),
+        .c_stride = attention_score_stride(plan),
     };
-    context->products->multiply(&scores);
+    context->products->multiply(&task);
+}
+
+static void weigh_float(const attention_context *context, const attention_worker *w,
+                        const attention_head *head, size_t rows, size_t first_key, size_t padded)
+{
+    const attention_plan *plan = context->plan;
+    const size_t columns = context->products->columns;
+    const conv_multiply task = {
+        .a = w->scores,
+        .offsets = w->score_offsets,
+        .rows = rows,
+        .b = head->values + first_key * columns,
+        .b_stride = plan->padded_keys * columns,
+        .panels = plan->padded_width / columns,
+        .depth = padded,
+        .c = w->sums,
+        .c_stride = plan->padded_width,
+        .accumulate = first_key > 0,
+    };
+    context->products->multiply(&task);
+}
+
+/* Scores of one block of keys, softmax, and the values weighed by it added to the sums. */
+static void attend_block(const attention_context *context, const attention_worker *w,
+                         const attention_head *head, size_t rows, size_t first_query,
+                         size_t first_key)
+{
+    const attention_plan *plan = context->plan;
+    const attention_shape *shape = &plan->shape;
+    const size_t count = size_minimum(plan->key_block, shape->keys - first_key);
+    const size_t padded = size_round_up(count, context->products->columns);
+    (plan->integers ? attention_scores_int16 : scores_float)(context, w, head, rows, first_key,
+                                                             padded);
     const softmax_block softmax = {
         .scores = w->scores,
-        .stride = score_stride(plan),
+        .stride = attention_score_stride(plan),
         .rows = rows,
         .keys = count,
         .padded = padded,
@@ -159,29 +250,18 @@ static void attend_block(const attention_context *context, const attention_worke
         .largest = w->largest,
         .sum = w->sum,
         .factor = w->factor,
+        .integers = w->score_integers,
+        .integers_stride = attention_score_stride(plan),
     };
     context->kernels->softmax(&softmax);
-    if (first_key > 0) {
-        for (size_t r = 0; r < rows; r++) {
-            if (w->factor[r] != 1) {
-                float *sums = w->sums + r * plan->padded_width;
-                context->kernels->scale(sums, sums, plan->padded_width, w->factor[r], 0);
-            }
+    for (size_t r = 0; r < rows && first_key > 0; r++) {
+        if (w->factor[r] != 1) {
+            float *sums = w->sums + r * plan->padded_width;
+            context->kernels->scale(sums, sums, plan->padded_width, w->factor[r], 0);
         }
     }
-    const conv_multiply weighed = {
-        .a = w->scores,
-        .offsets = w->score_offsets,
-        .rows = rows,
-        .b = keys + plan->packed_floats + first_key * columns,
-        .b_stride = plan->padded_keys * columns,
-        .panels = plan->padded_width / columns,
-        .depth = padded,
-        .c = w->sums,
-        .c_stride = plan->padded_width,
-        .accumulate = first_key > 0,
-    };
-    context->products->multiply(&weighed);
+    (plan->integers ? attention_weigh_int16 : weigh_float)(context, w, head, rows, first_key,
+                                                           padded);
 }
 
 static void attend_task(void *opaque, size_t index, unsigned worker)
@@ -190,35 +270,31 @@ static void attend_task(void *opaque, size_t index, unsigned worker)
     const attention_plan *plan = context->plan;
     const attention_shape *shape = &plan->shape;
     const size_t block = index % context->query_blocks;
-    const size_t head = index / context->query_blocks % shape->heads;
+    const size_t head_index = index / context->query_blocks % shape->heads;
     const size_t picture = index / context->query_blocks / shape->heads;
     const size_t first = block * plan->query_block;
     const size_t rows = size_minimum(plan->query_block, shape->queries - first);
     const size_t stride = shape->heads * shape->width;
-    const size_t position = (picture * shape->queries + first) * stride + head * shape->width;
+    const size_t position = (picture * shape->queries + first) * stride + head_index * shape->width;
+    const attention_head head = packed_head(context, picture, head_index);
 
-    attention_worker w;
-    w.query = context->workers + worker * plan->worker_floats;
-    w.scores = w.query + plan->query_block * query_stride(plan);
-    w.sums = w.scores + plan->query_block * score_stride(plan);
-    w.largest = w.sums + plan->query_block * plan->padded_width;
-    w.sum = w.largest + plan->query_block;
-    w.factor = w.sum + plan->query_block;
-    w.query_offsets = (uint32_t *)(void *)(w.factor + plan->query_block);
-    w.score_offsets = w.query_offsets + plan->query_block;
+    attention_worker w = {0};
+    worker_layout(plan, context->workers + worker * plan->worker_floats, &w);
     /* The softmax is taken to the base of 2. */
     const float scale = context->arguments->scale * 1.44269504f;
     for (size_t r = 0; r < rows; r++) {
-        w.query_offsets[r] = (uint32_t)(r * query_stride(plan));
-        w.score_offsets[r] = (uint32_t)(r * score_stride(plan));
+        w.query_offsets[r] = (uint32_t)(r * attention_query_stride(plan));
+        w.score_offsets[r] = (uint32_t)(r * attention_score_stride(plan));
         context->kernels->scale(w.query + w.query_offsets[r],
                                 context->arguments->query + position + r * stride, shape->width,
                                 scale, 0);
     }
+    if (plan->integers) {
+        attention_quantise_query(context, &w, rows);
+    }
     const size_t last_key = shape->causal ? size_minimum(shape->keys, first + rows) : shape->keys;
-    const float *keys = packed_keys(context, picture, head);
     for (size_t key = 0; key < last_key; key += plan->key_block) {
-        attend_block(context, &w, rows, first, key, keys);
+        attend_block(context, &w, &head, rows, first, key);
     }
     for (size_t r = 0; r < rows; r++) {
         context->kernels->scale(context->arguments->output + position + r * stride,
@@ -232,18 +308,17 @@ void attention_run(const attention_plan *plan, const attention_arguments *argume
 {
     const attention_shape *shape = &plan->shape;
     const size_t pictures = shape->shared_keys ? 1 : shape->batch;
-    const size_t panels = plan->padded_keys / products->columns;
     attention_context context = {
         .plan = plan,
         .arguments = arguments,
         .products = products,
         .kernels = kernels,
         .packed = scratch,
-        .workers = (float *)scratch + 2 * plan->packed_floats * shape->heads * pictures,
-        .key_tasks = (panels + PACK_PANELS - 1) / PACK_PANELS,
+        .workers = (float *)scratch + plan->head_floats * shape->heads * pictures,
+        .key_blocks = (shape->keys + plan->key_block - 1) / plan->key_block,
         .query_blocks = (shape->queries + plan->query_block - 1) / plan->query_block,
     };
-    thread_pool_run(pool, pictures * shape->heads * context.key_tasks, pack_task, &context);
+    thread_pool_run(pool, pictures * shape->heads * context.key_blocks, pack_task, &context);
     thread_pool_run(pool, shape->batch * shape->heads * context.query_blocks, attend_task,
                     &context);
 }

@@ -196,6 +196,14 @@ static conv_precision choose_precision(const lowering *l, const conv_shape *shap
     return CONV_F32;
 }
 
+/* With fewer keys, quantising them costs what the products gain. */
+#define REDUCED_KEYS 1024
+
+static bool attention_with_integers(const lowering *l, const attention_shape *shape)
+{
+    return l->options->precision == PRECISION_INT16 && shape->keys >= REDUCED_KEYS;
+}
+
 static const char *conv_name(const conv_plan *plan)
 {
     static const char *const names[3][CONV_ALGORITHM_COUNT] = {
@@ -424,12 +432,14 @@ static void lower_attention(lowering *l, int n)
         .shared_keys = k[0] < q[0],
         .causal = source->attributes.causal,
     };
-    lowered_step *step = step_add(l, n, "attention f32", step_attention, source->output);
+    const bool integers = attention_with_integers(l, &shape);
+    lowered_step *step = step_add(l, n, integers ? "attention int16" : "attention f32",
+                                  step_attention, source->output);
     if (!step) {
         return;
     }
     const unsigned threads = thread_pool_size(l->self->base.pool);
-    if (!attention_plan_create(&step->attention, &shape, l->self->products, threads)) {
+    if (!attention_plan_create(&step->attention, &shape, integers, l->self->products, threads)) {
         l->status = error_set(l->error, ONESTEP_ERROR_MEMORY,
                               "attention: the scratch memory's size overflows");
         return;
@@ -437,8 +447,9 @@ static void lower_attention(lowering *l, int n)
     for (unsigned i = 0; i < 3; i++) {
         step->inputs[i] = reads(l, source->inputs[i]);
     }
-    if (step->inputs[0].value != step->inputs[1].value &&
-        step->inputs[0].value != step->inputs[2].value) {
+    /* Keys and values are packed first, and a block of queries is copied before it is overwritten.
+     */
+    if (step->inputs[0].value >= 0) {
         in_place(l, step->inputs[0]);
     }
     last_step(l)->scratch_bytes = step->attention.scratch_bytes;

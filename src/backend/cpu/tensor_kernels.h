@@ -21,7 +21,14 @@ typedef struct softmax_block {
     float *largest; /* [rows] of all blocks so far */
     float *sum;     /* [rows] of 2^(score - largest) so far */
     float *factor;  /* [rows]: what earlier sums must be multiplied by */
+    /* NULL, or [rows][integers_stride]: the weights times SOFTMAX_INTEGER, rounded, go there and
+     * `scores` are left in any state. */
+    int16_t *integers;
+    size_t integers_stride;
 } softmax_block;
+
+/* Stands for a weight of one. */
+#define SOFTMAX_INTEGER 8191
 
 typedef struct tensor_kernels {
     const char *name;

@@ -293,8 +293,16 @@ static void layer_norm(float *y, const float *x, size_t channels, const float *g
 /* ---- attention --------------------------------------------------------------------------------
  */
 
+ALWAYS_INLINE void store_integers(int16_t *integers, vector weights)
+{
+    const vector_half half =
+        __builtin_convertvector(vector_round(weights * (float)SOFTMAX_INTEGER), vector_half);
+    memcpy(integers, &half, sizeof half);
+}
+
 /* One row: `keys` scores that count. Returns their sum. */
-ALWAYS_INLINE float softmax_row(float *scores, size_t keys, size_t padded, float largest)
+ALWAYS_INLINE float softmax_row(float *scores, int16_t *integers, size_t keys, size_t padded,
+                                float largest)
 {
     const vector top = vector_set(largest);
     vector sums[2] = {{0}};
@@ -302,15 +310,20 @@ ALWAYS_INLINE float softmax_row(float *scores, size_t keys, size_t padded, float
     for (; i + 2 * WIDTH <= keys; i += 2 * WIDTH) {
         const vector a = vector_exp2(vector_load(scores + i) - top);
         const vector b = vector_exp2(vector_load(scores + i + WIDTH) - top);
-        vector_store(scores + i, a);
-        vector_store(scores + i + WIDTH, b);
+        if (integers) {
+            store_integers(integers + i, a);
+            store_integers(integers + i + WIDTH, b);
+        } else {
+            vector_store(scores + i, a);
+            vector_store(scores + i + WIDTH, b);
+        }
         sums[0] += a;
         sums[1] += b;
     }
     float sum = lanes_sum(sums[0] + sums[1]);
-    float tail[2 * WIDTH] = {0};
     const size_t rest = keys - i;
     if (rest) {
+        float tail[2 * WIDTH] = {0};
         memcpy(tail, scores + i, rest * sizeof *tail);
         vector_store(tail, vector_exp2(vector_load(tail) - top));
         vector_store(tail + WIDTH, vector_exp2(vector_load(tail + WIDTH) - top));
@@ -318,8 +331,17 @@ ALWAYS_INLINE float softmax_row(float *scores, size_t keys, size_t padded, float
         for (size_t j = 0; j < rest; j++) {
             sum += tail[j];
         }
+        if (integers) {
+            int16_t rounded[2 * WIDTH];
+            store_integers(rounded, vector_load(tail));
+            store_integers(rounded + WIDTH, vector_load(tail + WIDTH));
+            memcpy(integers + i, rounded, rest * sizeof *rounded);
+        }
     }
     memset(scores + keys, 0, (padded - keys) * sizeof *scores);
+    if (integers) {
+        memset(integers + keys, 0, (padded - keys) * sizeof *integers);
+    }
     return sum;
 }
 
@@ -347,13 +369,17 @@ ALWAYS_INLINE float exp2_of(float v)
     return values[0];
 }
 
-static void softmax(const softmax_block *block)
+ALWAYS_INLINE void softmax_rows(const softmax_block *block, const bool integers)
 {
     for (size_t r = 0; r < block->rows; r++) {
         float *scores = block->scores + r * block->stride;
+        int16_t *rounded = integers ? block->integers + r * block->integers_stride : NULL;
         const ptrdiff_t seen = block->visible + (ptrdiff_t)r;
         if (seen <= 0) {
             memset(scores, 0, block->padded * sizeof *scores);
+            if (integers) {
+                memset(rounded, 0, block->padded * sizeof *rounded);
+            }
             block->factor[r] = 1;
             continue;
         }
@@ -362,10 +388,19 @@ static void softmax(const softmax_block *block)
         const float here = largest_of(scores, keys);
         const float largest = here > before ? here : before;
         const float factor = block->first ? 0 : exp2_of(before - largest);
-        const float sum = softmax_row(scores, keys, block->padded, largest);
+        const float sum = softmax_row(scores, rounded, keys, block->padded, largest);
         block->sum[r] = block->first ? sum : block->sum[r] * factor + sum;
         block->largest[r] = largest;
         block->factor[r] = factor;
+    }
+}
+
+static void softmax(const softmax_block *block)
+{
+    if (block->integers) {
+        softmax_rows(block, true);
+    } else {
+        softmax_rows(block, false);
     }
 }
 
