@@ -3,7 +3,7 @@
 
 set(ONESTEP_C_FLAGS -std=c11 -D_GNU_SOURCE -fvisibility=hidden -fPIC -ffp-contract=off
   -fno-math-errno -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-  -Wpointer-arith -Wwrite-strings)
+  -Wpointer-arith -Wwrite-strings -Wno-missing-field-initializers)
 if(ONESTEP_WERROR)
   list(APPEND ONESTEP_C_FLAGS -Werror)
 endif()
