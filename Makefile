@@ -35,7 +35,7 @@ check:
 	@tests/run_checks
 
 check-slow:
-	@tools/install_packages build check fuzz
+	@tools/install_packages build check fuzz python
 	@tests/run_slow_checks
 
 sanitize:
