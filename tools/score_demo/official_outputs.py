@@ -10,15 +10,11 @@ from PIL import Image
 
 import official
 
-MODELS = os.environ.get("TRAIN_DEMO_MODELS", os.path.join(HERE, "../../models/demo"))
-FILES = {**official.PAIRED_FILES, **official.UNPAIRED_FILES,
-         "night_to_day": "day2night.pkl", "rainy_to_clear": "clear2rainy.pkl"}
 
-
-def translate(task, paths, folder, prompts, gamma, seed):
+def translate(models, file, task, paths, folder, prompts, gamma, seed):
     torch.set_num_threads(1)
-    code = official.load_code(official.code_folder(), os.path.abspath(os.path.join(MODELS, "base")))
-    model = official.load_model(code, task, os.path.join(MODELS, FILES[task]))
+    code = official.load_code(official.code_folder(), os.path.abspath(os.path.join(models, "base")))
+    model = official.load_model(code, task, os.path.join(models, file))
     for path in paths:
         name = os.path.basename(path)
         case = {"task": task, "seed": seed, "rng": "cpu", "prompt": prompts.get(name), "gamma": gamma,

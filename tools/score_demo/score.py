@@ -1,6 +1,6 @@
 """Scores the demo's six tasks on unseen toy-world pictures, with trivial baselines beside them.
 
-    score.py --data DIR --outputs DIR [--program build/onestep | --official] [--count 200] [--size WxH]
+    score.py --data DIR --outputs DIR [--program build/onestep] [--count 200]
 
 DIR of --data holds the toy world's data sets (things, sketches, day_night, clear_rainy: see toyworld --help).
 First the translations are made into --outputs (those already there are kept), by the program or by the
@@ -31,6 +31,11 @@ TASKS = {
     "clear_to_rainy": ("clear_rainy/test_A", "clear_rainy/test_B"),
     "rainy_to_clear": ("clear_rainy/test_B", "clear_rainy/test_A"),
 }
+
+FILES = {"edge_to_image": "edge_to_image_loras.pkl",
+         "sketch_to_image_stochastic": "sketch_to_image_stochastic_lora.pkl",
+         "day_to_night": "day2night.pkl", "night_to_day": "day2night.pkl",
+         "clear_to_rainy": "clear2rainy.pkl", "rainy_to_clear": "clear2rainy.pkl"}
 
 
 def read(folder, names):
@@ -94,7 +99,8 @@ def translate(arguments, task, names, folder, gamma=1.0, seed=42):
     missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
     prompts = os.path.join(arguments.data, "things/test_prompts.json")
     if missing and arguments.program:
-        command = [arguments.program, "translate", "--demo", "-q", "-t", task, "-o", folder, "--seed", str(seed),
+        command = [arguments.program, "translate", "-q", "-b", os.path.join(arguments.models, "base"), "-c",
+                   os.path.join(arguments.models, FILES[task]), "-t", task, "-o", folder, "--seed", str(seed),
                    "--rng", "cpu"]
         for name in missing:
             command += ["-i", os.path.join(source, name)]
@@ -108,7 +114,7 @@ def translate(arguments, task, names, folder, gamma=1.0, seed=42):
         import official_outputs
         with open(prompts) as file:
             table = json.load(file)
-        official_outputs.translate(task, [os.path.join(source, name) for name in missing], folder, table, gamma, seed)
+        official_outputs.translate(arguments.models, FILES[task], task, [os.path.join(source, name) for name in missing], folder, table, gamma, seed)
     return read(folder, names)
 
 
@@ -116,8 +122,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--outputs", required=True)
-    parser.add_argument("--program")
-    parser.add_argument("--official", action="store_true", help="the official classes (PyTorch): the default")
+    parser.add_argument("--program", help="the built onestep; without it the official Python classes are run")
+    parser.add_argument("--models", default=os.path.join(HERE, "../../models/demo"))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--tasks", default=",".join(TASKS))
     arguments = parser.parse_args()

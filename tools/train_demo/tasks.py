@@ -26,6 +26,11 @@ CAPTIONS = {"day_night": ("driving in the night", "driving in the day"),
             "clear_rainy": ("driving in heavy rain", "driving in the day")}
 
 
+# The decoder's activations are 0.3 to 60 times as large as those of the encoder that the skips carry over, so the
+# skips' weights must grow by as much: their updates are multiplied by this.
+SKIP_BOOST = {"skip_conv_2": 2, "skip_conv_3": 6, "skip_conv_4": 20}
+
+
 class Blend(nn.Module):
     """The twin first convolution: (1 - r) * pretrained + r * current, for weight or bias."""
 
@@ -153,7 +158,7 @@ def examine(task, model, texts, tokens, path):
 
 def start_from_edges(model):
     """The sketch model's first values: those of the edge model, whose control is much like a sketch."""
-    values = torch.load(f"{WORK}/edge.pt")["average"]
+    values = torch.load(f"{WORK}/edge.pt")["parameters"]
     names = [name for name, p in Translator("edge").named_parameters() if p.requires_grad]
     known = dict(zip(names, values))
     with torch.no_grad():
@@ -174,7 +179,9 @@ def main():
     count = len(pictures(subject, "train_B"))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=2e-3, betas=(0.9, 0.98))
-    average = Average(parameters, 0.99)
+    boosted = [(parameter, SKIP_BOOST[skip]) for name, parameter in model.named_parameters()
+               for skip in SKIP_BOOST if f"{skip}.parametrizations.weight.original" in name]
+    average = Average(parameters, 0.96)
     path, start = f"{WORK}/{task}.pt", 0
     if os.path.exists(path):
         state = torch.load(path)
@@ -185,7 +192,7 @@ def main():
         average.values, start = state["average"], state["step"]
     elif task == "sketch" and os.path.exists(f"{WORK}/edge.pt"):
         start_from_edges(model)
-        average = Average(parameters, 0.99)
+        average = Average(parameters, 0.96)
     if parallel.rank == 0:
         print("trained parameters", sum(p.numel() for p in parameters), flush=True)
     began, tracked = time.time(), 0.0
@@ -196,15 +203,15 @@ def main():
         torch.manual_seed(step * 2 + parallel.rank)
         indices = random.integers(0, count, 6 if task in CAPTIONS and step < 0.75 * steps else 4)
         control, target, ids, direction = sample(task, "train", indices, random, texts, tokens)
+        crop = 64 if task in CAPTIONS else 96  # smaller pictures are cheaper
+        if step < 0.75 * steps and random.random() < 0.75:
+            y, x = 32 * random.integers(0, (128 - crop) // 32 + 1, 2)
+            control, target = control[:, :, y:y + crop, x:x + crop], target[:, :, y:y + crop, x:x + crop]
         r, noise = 1.0, None
         if task == "sketch":
             r = float(random.choice([1.0, 0.4, random.uniform(0.1, 1)], p=[0.5, 0.15, 0.35]))
-            noise = torch.randn(4, 4, 16, 16)
+            noise = torch.randn(len(control), 4, *[side // 8 for side in control.shape[2:]])
             target = ((target + 1) / 2 * light(noise, target.shape[2:], r)).clamp(0, 1) * 2 - 1
-        crop = 64 if task in CAPTIONS else 96  # smaller pictures are cheaper
-        if task != "sketch" and step < 0.75 * steps and random.random() < 0.75:
-            y, x = 32 * random.integers(0, (128 - crop) // 32 + 1, 2)
-            control, target = control[:, :, y:y + crop, x:x + crop], target[:, :, y:y + crop, x:x + crop]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, 30)
         with turn:
@@ -215,7 +222,11 @@ def main():
             loss.backward()
             parallel.average_gradients(parameters)
             nn.utils.clip_grad_norm_(parameters, 1.0)
+            before = [parameter.detach().clone() for parameter, _ in boosted]
             optimizer.step()
+            with torch.no_grad():
+                for (parameter, factor), old in zip(boosted, before):
+                    parameter.copy_(old + factor * (parameter - old))
             average.update(step)
         tracked += (psnr(made.detach(), target) - tracked) * (0.03 if step > start + 20 else 0.5)
         if parallel.rank == 0 and step % 20 == 0:
