@@ -57,7 +57,8 @@ CONFIGURATION = {
 }
 # name, stochastic (None: unpaired), ranks of UNet and VAE
 CHECKPOINTS = [("edge", False, 8, 4), ("sketch", True, 128, 4), ("day_night", None, 128, 4), ("rain", None, 128, 4)]
-PICTURES = {"size": 192, "count": 3}
+PICTURES = {"size": 192, "count": 3}       # to calibrate with
+FEW_PICTURES = {"size": 128, "count": 2}   # where LoRA of rank 128 makes each run slow
 
 
 def make_bases(models):
@@ -77,10 +78,11 @@ def make_checkpoints(models, official, only):
         path = os.path.join(models, f"full_{name}.pkl")
         if only and name != only:
             continue
+        pictures = FEW_PICTURES if rank_unet > 16 else PICTURES
         if stochastic is None:
-            make_unpaired(official, path, rank_unet, rank_vae, 200 + index, **PICTURES)
+            make_unpaired(official, path, rank_unet, rank_vae, 200 + index, **pictures)
         else:
-            make_paired(official, path, rank_unet, rank_vae, stochastic, 200 + index, **PICTURES)
+            make_paired(official, path, rank_unet, rank_vae, stochastic, 200 + index, **pictures)
 
 
 def make_golden(models, official, picture):
