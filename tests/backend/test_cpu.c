@@ -183,7 +183,7 @@ static void build_attention(scenario *s)
 static void build_attention_many(scenario *s)
 {
     const size_t heads = SCENARIO_PICK(s, 1, 2), width = SCENARIO_PICK(s, 7, 16, 40, 64, 150, 200);
-    const size_t queries = SCENARIO_PICK(s, 1, 7, 100, 201), keys = SCENARIO_PICK(s, 1024, 1065);
+    const size_t queries = SCENARIO_PICK(s, 1, 7, 100, 201), keys = SCENARIO_PICK(s, 256, 301, 1065);
     const tensor_id q = scenario_input(s, 1, queries, heads * width, 0, 1);
     const tensor_id k = scenario_input(s, 1, keys, heads * width, 0, 1);
     const tensor_id v = scenario_input(s, 1, keys, heads * width, 0.3f, 1);

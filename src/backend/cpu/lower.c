@@ -197,7 +197,7 @@ static conv_precision choose_precision(const lowering *l, const conv_shape *shap
 }
 
 /* With fewer keys, quantising them costs what the products gain. */
-#define REDUCED_KEYS 1024
+#define REDUCED_KEYS 256
 
 static bool attention_with_integers(const lowering *l, const attention_shape *shape)
 {
