@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
 
-.PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall packages clean help
+.PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall deb packages clean help
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -24,6 +24,7 @@ help:
 	@echo "make bench        measure this machine"
 	@echo "make tidy         clang-format and clang-tidy"
 	@echo "make install      to PREFIX ($(PREFIX)); make uninstall undoes it"
+	@echo "make deb           build/onestep_VERSION_ARCH.deb, checked with lintian"
 	@echo "make packages     install what building and testing needs from Debian's packages"
 	@echo "make clean        remove $(BUILD)"
 
@@ -61,6 +62,11 @@ install: all
 
 uninstall:
 	@test -f $(BUILD)/install_manifest.txt && xargs -d '\n' rm -fv < $(BUILD)/install_manifest.txt
+
+deb: all
+	@tools/install_packages deb
+	@tools/make_deb $(BUILD)
+	@lintian --fail-on error $(BUILD)/onestep_*.deb
 
 clean:
 	@rm -rf $(BUILD)

@@ -129,5 +129,20 @@ function(onestep_program)
   target_link_libraries(onestep PRIVATE onestep_store onestep_api)
   set_target_properties(onestep PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   install(TARGETS onestep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  # Manual pages and completion come from the program's own tables.
+  if(NOT CMAKE_CROSSCOMPILING)
+    set(written ${CMAKE_BINARY_DIR}/man/onestep.1)
+    add_custom_command(OUTPUT ${written}
+      COMMAND ${CMAKE_SOURCE_DIR}/tools/write_manuals $<TARGET_FILE:onestep> ${CMAKE_BINARY_DIR}
+      DEPENDS onestep ${CMAKE_SOURCE_DIR}/tools/write_manuals COMMENT "manual pages" VERBATIM)
+    add_custom_target(onestep_manuals ALL DEPENDS ${written})
+    install(DIRECTORY ${CMAKE_BINARY_DIR}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+    install(FILES ${CMAKE_BINARY_DIR}/completion/onestep
+      DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+    install(FILES ${CMAKE_BINARY_DIR}/completion/_onestep
+      DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+    install(FILES ${CMAKE_BINARY_DIR}/completion/onestep.fish
+      DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+  endif()
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/onestep)
 endfunction()
