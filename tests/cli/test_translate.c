@@ -250,6 +250,26 @@ static void test_sizes(void **state)
     image_destroy(&image);
 }
 
+/* The built-in models: every picture, the sheet and the page; colours that were asked for. */
+static void test_demo(void **state)
+{
+    (void)state;
+    run_expecting(0, (const char *const[]){"demo", "-o", "demo", NULL});
+    FILES("demo/index.html", "demo/contact_sheet.png", "demo/edge_to_image_bird.png",
+          "demo/gamma_0.4.png", "demo/seeds_47.png", "demo/day_to_night_street_1.png",
+          "demo/rainy_to_clear_street_3.png");
+    RUN("--demo", "-t", "edge_to_image", "-i", "demo/edge_to_image_bird.png", "-p",
+        "a red bird on a green ground", "-o", "red.png");
+    onestep_image image;
+    onestep_error error;
+    assert_int_equal(image_load(&image, "red.png", NULL, &error), ONESTEP_OK);
+    const uint8_t *corner = (const uint8_t *)image.pixels + 4 * image.stride + 12;
+    assert_true(corner[1] > corner[0] + 20 && corner[1] > corner[2] + 20); /* the ground is green */
+    image_destroy(&image);
+    assert_false(same_pixels("demo/gamma_0.0.png", "demo/gamma_1.0.png"));
+    assert_false(same_pixels("demo/seeds_42.png", "demo/seeds_43.png"));
+}
+
 /* Ctrl-C in the middle: the process ends by the signal and leaves no file. */
 static void test_interrupt(void **state)
 {
@@ -283,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_dump),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_demo),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
