@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-const command *const all_commands[] = {&translate_command,  &demo_command,  &models_command,
-                                       &info_command,       &bench_command, &version_command,
-                                       &completion_command, &man_command,   NULL};
+const command *const all_commands[] = {
+    &translate_command, &demo_command,    &models_command,     &info_command, &bench_command,
+    &serve_command,     &version_command, &completion_command, &man_command,  NULL};
 
 static void print_usage(FILE *stream)
 {
