@@ -1,6 +1,7 @@
 /* onestep translate: inputs -> requests -> pictures. */
 #include "translate/translate.h"
 #include "cli/commands.h"
+#include "cli/show.h"
 #include "cli/translation.h"
 
 #include <stdio.h>
@@ -41,6 +42,10 @@ static onestep_status set_up(translation *t, onestep_error *error)
     }
     if (!options_has(given, "input")) {
         return error_set(error, ONESTEP_ERROR_ARGUMENT, "no input: give --input PATH");
+    }
+    if (options_has(given, "show") && !show_possible()) {
+        return error_set(error, ONESTEP_ERROR_ARGUMENT,
+                         "--show: this terminal knows neither kitty's nor iTerm2's pictures");
     }
     if (!options_numbers(given, "gammas", &t->gammas, &t->gamma_count, error)) {
         return ONESTEP_ERROR_MEMORY;

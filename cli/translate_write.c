@@ -1,4 +1,5 @@
 /* The writer of `onestep translate`: files, and every message about a picture. */
+#include "cli/show.h"
 #include "cli/translation.h"
 #include "translate/translate.h"
 
@@ -68,6 +69,9 @@ static onestep_status write_picture(translation *t, const finished_picture *p, o
         pthread_mutex_lock(&t->screen);
         progress_end(&t->bar);
         report_output(t, t->inputs.paths[p->input], path, &p->request, &p->result);
+        if (options_has(&t->given, "show")) {
+            status = show_picture(&p->result.image, error);
+        }
         pthread_mutex_unlock(&t->screen);
     }
     return status;

@@ -277,12 +277,29 @@ static void test_turns(void **state)
     }
 }
 
+/* Pictures for terminals: nothing of them on stdout, and none where nobody can draw them. */
+static void test_show(void **state)
+{
+    (void)state;
+    RUN(2, NULL, "-i", SMALL, "-o", "show.png", "--show");
+    check_contains(last.error, "--show");
+    setenv("ONESTEP_SHOW", "kitty", 1);
+    RUN(0, NULL, "-i", SMALL, "-o", "show.png", "--show");
+    check_contains(last.error, "\033_Ga=T,f=100,m=0;iVBORw0KGgo"); /* a PNG's first bytes */
+    check_contains(last.error, "\033\\");
+    setenv("ONESTEP_SHOW", "iterm2", 1);
+    RUN(0, NULL, "-i", SMALL, "-o", "show.png", "--show");
+    check_contains(last.error, "\033]1337;File=inline=1;size=");
+    assert_int_equal(last.out_size, 0);
+    unsetenv("ONESTEP_SHOW");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed), cmocka_unit_test(test_constant_memory),
         cmocka_unit_test(test_lists),  cmocka_unit_test(test_order),
-        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_turns),  cmocka_unit_test(test_show),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
