@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
 
-.PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall deb packages clean help
+.PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall deb dist packages clean help
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -25,6 +25,7 @@ help:
 	@echo "make tidy         clang-format and clang-tidy"
 	@echo "make install      to PREFIX ($(PREFIX)); make uninstall undoes it"
 	@echo "make deb           build/onestep_VERSION_ARCH.deb, checked with lintian"
+	@echo "make dist          build/onestep-VERSION-linux-ARCH.tar.gz, which runs on other distributions"
 	@echo "make packages     install what building and testing needs from Debian's packages"
 	@echo "make clean        remove $(BUILD)"
 
@@ -67,6 +68,10 @@ deb: all
 	@tools/install_packages deb
 	@tools/make_deb $(BUILD)
 	@lintian --fail-on error $(BUILD)/onestep_*.deb
+
+dist: all
+	@tools/install_packages dist
+	@tools/make_dist $(BUILD)
 
 clean:
 	@rm -rf $(BUILD)
