@@ -183,7 +183,8 @@ static void build_attention(scenario *s)
 static void build_attention_many(scenario *s)
 {
     const size_t heads = SCENARIO_PICK(s, 1, 2), width = SCENARIO_PICK(s, 7, 16, 40, 64, 150, 200);
-    const size_t queries = SCENARIO_PICK(s, 1, 7, 100, 201), keys = SCENARIO_PICK(s, 256, 301, 1065);
+    const size_t queries = SCENARIO_PICK(s, 1, 7, 100, 201),
+                 keys = SCENARIO_PICK(s, 256, 301, 1065);
     const tensor_id q = scenario_input(s, 1, queries, heads * width, 0, 1);
     const tensor_id k = scenario_input(s, 1, keys, heads * width, 0, 1);
     const tensor_id v = scenario_input(s, 1, keys, heads * width, 0.3f, 1);
@@ -256,6 +257,16 @@ static void build_linear_geglu(scenario *s)
     const tensor_id x = scenario_input(s, 1, SCENARIO_PICK(s, 1, 64, 99), some_channels(s), 0, 1);
     const tensor_id h = scenario_linear(s, x, 2 * some_channels(s), scenario_random(s, 2));
     output(s, graph_activation(s->g, OPERATION_GEGLU, h));
+}
+
+/* One weight in two packed forms. */
+static void build_two_forms(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 1, 9, 16, 0, 1);
+    const tensor_id weight = scenario_weight(s, 64, 16, 1, 1);
+    const tensor_id plain = graph_linear(s->g, x, weight, TENSOR_NONE);
+    const tensor_id gated = graph_linear(s->g, x, weight, TENSOR_NONE);
+    output(s, graph_concat(s->g, plain, graph_activation(s->g, OPERATION_GEGLU, gated)));
 }
 
 /* conv + vector + SiLU, then the residual with a coefficient bound at run. */
@@ -524,6 +535,7 @@ static const scenario_entry scenarios[] = {
     {"conv", build_conv, 16, CLOSE},
     {"linear, activation", build_linear_gelu, 12, CLOSE},
     {"linear, geglu", build_linear_geglu, 12, CLOSE},
+    {"two forms of a weight", build_two_forms, 1, CLOSE},
     {"conv with everything", build_conv_everything, 10, CLOSE},
     {"skip", build_skip, 2, CLOSE},
     {"own residual", build_own_residual, 2, CLOSE},

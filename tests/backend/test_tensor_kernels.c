@@ -298,13 +298,14 @@ static void test_norms(void **state)
 enum { ROWS = 5 };
 
 /* Blocks of one row of logits, put together, are its softmax. */
-static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_keys, bool causal)
+static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_keys, bool causal,
+                          float deviation, double tolerance)
 {
     const size_t stride = size_round_up(block_keys, 16);
     const size_t first_query = causal ? keys / 3 : 0;
     float logits[ROWS][200], weights[ROWS][200] = {{0}};
     float largest[ROWS], sum[ROWS], factor[ROWS];
-    fill_random(&logits[0][0], ROWS * 200, keys * 7 + block_keys, 30);
+    fill_random(&logits[0][0], ROWS * 200, keys * 7 + block_keys, deviation);
     for (size_t first = 0; first < keys; first += block_keys) {
         const size_t count = size_minimum(block_keys, keys - first);
         const size_t padded = size_round_up(count, 16);
@@ -349,7 +350,7 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
         for (size_t i = 0; i < keys; i++) {
             const double expected = i < seen ? exp2((double)logits[r][i] - top) / total : 0;
             check_close("softmax", k, (double)logits[r][i], (double)(weights[r][i] / sum[r]),
-                        expected, 1e-5, 1e-30);
+                        expected, tolerance, 1e-30);
         }
     }
 }
@@ -358,8 +359,10 @@ static void test_softmax_of(const tensor_kernels *k)
 {
     for (size_t keys = 1; keys < 200; keys += 1 + keys / 12) {
         for (size_t block = 16; block <= 64; block += 24) {
-            check_softmax(k, keys, block, false);
-            check_softmax(k, keys, block, true);
+            /* The difference of two large logits is rounded before it is a power of two. */
+            check_softmax(k, keys, block, false, 30, 1e-5);
+            check_softmax(k, keys, block, true, 30, 1e-5);
+            check_softmax(k, keys, block, false, 0.5f, 6e-7);
         }
     }
 }
