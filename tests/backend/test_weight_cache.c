@@ -329,7 +329,8 @@ static void test_sources_are_released(void **state)
                          .rank = 2,
                          .shape = {512, 512},
                          .data = data,
-                         .bytes = BYTES};
+                         .bytes = BYTES,
+                         .mapped = true};
     weight_expression w = {.name = "w",
                            .dims = {512, 512, 1, 1},
                            .term_count = 1,

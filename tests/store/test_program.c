@@ -108,7 +108,7 @@ static void test_killed(void **state)
     snprintf(whole, sizeof whole, "%s/checkpoints/3-%d", home, SIZE);
     struct stat information;
     off_t before = 0;
-    unsigned kills = 0, scale = 1000; /* a slow machine needs more time to get anywhere */
+    unsigned kills = 0, empty = 0, scale = 1000; /* a slow machine needs more time to get anywhere */
     for (unsigned run = 0; run < 500; run++) {
         pid_t child = begin_pull();
         usleep((20 + run * 7919 % 90) * scale);
@@ -130,13 +130,14 @@ static void test_killed(void **state)
             fail_msg("after %u kills the part shrank from %lld to %lld", kills, (long long)before,
                      (long long)now);
         }
+        empty += now == 0; /* nothing came yet, so the next request asks for all of it */
         scale += now == before ? scale / 4 : 0;
         before = now;
     }
     assert_true(kills >= 5);
     check_file(SIZE);
     server_log log = server_log_read(server);
-    assert_true(log.ranges + 1 >= log.requests); /* every request but the first went on */
+    assert_true(log.ranges + 1 + empty >= log.requests); /* the others went on where it broke */
 }
 
 static void test_two_at_once(void **state)
