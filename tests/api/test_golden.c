@@ -28,6 +28,8 @@ static double stage_tolerance(const comparison *c, const char *stage)
     assert_int_equal(
         config_number(tolerance, c->reference ? "reference" : "f32", 0, 1e-9, 1, &value, &error),
         ONESTEP_OK);
+    config_close(&tolerance);
+    config_close(&tolerances);
     return value;
 }
 
