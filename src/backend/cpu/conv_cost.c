@@ -22,14 +22,14 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
         .input = 0.18e-9,
         .output = 0.12e-9,
         .epilogue = 0.30e-9,
-        .weight = 0.10e-9,
+        .weight = 0.20e-9,
         .load = 0.08e-9,
         .phase = 5e-6,
     };
     if (integers) {
         rates.product *= 1.55;
         rates.input *= 1.5;
-        rates.weight *= 2;
+        rates.weight *= 3;
         rates.load /= 2;
     }
     if (kernels->level >= CPU_LEVEL_AVX512) {
@@ -63,7 +63,13 @@ double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
 double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
                         const conv_kernels *kernels, unsigned threads)
 {
-    const cost_rates rates = rates_of(kernels, l->integers);
+    cost_rates rates = rates_of(kernels, l->integers);
+    if (l->products > 6) {
+        rates.product *= l->integers ? 0.8 : 0.93; /* the sums of a task leave L2 */
+    }
+    if (!l->fused) {
+        rates.weight *= 2; /* written to L3 or memory */
+    }
     const double columns = (double)(l->panels * l->panel_columns);
     const double tiles = (double)shape->batch * (double)l->tiles_down * (double)l->tiles_across;
     const double products = (double)(l->products * l->products);
