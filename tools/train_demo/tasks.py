@@ -201,10 +201,10 @@ def main():
     for step in range(start, until):
         random = numpy.random.default_rng([3, step, parallel.rank])
         torch.manual_seed(step * 2 + parallel.rank)
-        indices = random.integers(0, count, 6 if task in CAPTIONS and step < 0.75 * steps else 4)
+        indices = random.integers(0, count, 6 if task in CAPTIONS and step < 0.92 * steps else 4)
         control, target, ids, direction = sample(task, "train", indices, random, texts, tokens)
         crop = 64 if task in CAPTIONS else 96  # smaller pictures are cheaper
-        if step < 0.75 * steps and random.random() < 0.75:
+        if step < 0.92 * steps and random.random() < 0.75:
             y, x = 32 * random.integers(0, (128 - crop) // 32 + 1, 2)
             control, target = control[:, :, y:y + crop, x:x + crop], target[:, :, y:y + crop, x:x + crop]
         r, noise = 1.0, None
