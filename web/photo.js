@@ -108,7 +108,8 @@ async function take(chosen) {
 function showResult(blob) {
   if (resultUrl) URL.revokeObjectURL(resultUrl);
   resultUrl = blob ? URL.createObjectURL(blob) : null;
-  for (const id of ['photo-before', 'photo-result', 'divider', 'compare-control']) $(id).hidden = !blob;
+  for (const id of ['photo-before', 'photo-result', 'divider']) $(id).hidden = !blob;
+  $('compare').disabled = !blob;
   $('photo-result-empty').hidden = Boolean(blob);
   $('photo-download').setAttribute('aria-disabled', String(!blob));
   if (blob) {
