@@ -2,323 +2,11 @@
 
 #include <string.h>
 
-enum {
-    LINE_BYTES = 64,
-    LINE_FLOATS = 16,
-    PART_TILES = 128,             /* tiles of a part, at most about */
-    PART_COLUMNS = 32,            /* tiles of a part across */
-    TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
-    FUSED_COLUMNS = 32,           /* the same where they transform their weights */
-    TASK_COLUMNS = 64,            /* output channels a task */
-    CHUNK = 32,                   /* channels of an input task: its rows stay in L2 */
-    SEGMENT_PIXELS_INT16 = 48,    /* integers need a whole step of channels */
-    SEGMENT_PIXELS = 96,          /* width of an input task */
-    WHOLE_BYTES = 20 << 20,       /* transformed inputs up to so many bytes are made all at once */
-    SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
-    SMALL_INPUT_BYTES = 2 << 20,  /* then so many bytes of inputs at once a thread */
-    LARGE_INPUT_BYTES = 6 << 20,  /* else so many, as all weights pass each time */
-    FUSED_TILES = 128,       /* pictures of at most so many tiles fuse the weights' transform */
-    FUSED_BYTES = 384 << 10, /* then so many bytes of them at once: in L2 */
-    WEIGHT_BYTES = 4 << 20,  /* transformed weights of a block, where there are several */
-};
-
-typedef struct variant_sizes {
-    size_t tile, inputs, step, points, products;
-    uint8_t point_of_product[8];
-} variant_sizes;
-
-static const variant_sizes variants[] = {
-    [WINOGRAD_2] = {2, 4, 2, 4, 4, {0, 1, 2, 3}},
-    [WINOGRAD_4] = {4, 6, 4, 6, 6, {0, 1, 2, 3, 4, 5}},
-    [WINOGRAD_6] = {6, 8, 6, 8, 8, {0, 1, 2, 3, 4, 5, 6, 7}},
-    [WINOGRAD_2_UP] = {2, 3, 1, 3, 3, {0, 1, 2}},
-    [WINOGRAD_4_UP] = {4, 4, 2, 4, 5, {0, 1, 2, 2, 3}},
-    [WINOGRAD_6_UP] = {6, 5, 3, 5, 7, {0, 1, 2, 2, 3, 3, 4}},
-};
-
-static size_t divide_up(size_t a, size_t b)
-{
-    return (a + b - 1) / b;
-}
-
-/* An odd number of cache lines, so that neighbours do not share cache sets. */
-static size_t odd_lines(size_t floats)
-{
-    const size_t lines = divide_up(floats, LINE_FLOATS);
-    return (lines + (lines % 2 == 0)) * LINE_FLOATS;
-}
-
-/* The same for values of some size. */
-static size_t odd_line_values(size_t values, size_t value_bytes)
-{
-    const size_t lines = divide_up(values * value_bytes, LINE_BYTES);
-    return (lines + (lines % 2 == 0)) * LINE_BYTES / value_bytes;
-}
-
-static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
-{
-    return size_multiply(a, b, result) && size_multiply(*result, c, result);
-}
-
-/* ---- layout ---------------------------------------------------------------------------------- */
-
-static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_kernels *kernels,
-                       unsigned threads)
-{
-    l->tiles_down = divide_up(shape->output_height, l->tile);
-    l->tiles_across = divide_up(shape->output_width, l->tile);
-    l->input_tile_stride = odd_line_values(l->padded_channels, l->value_bytes);
-    size_t tile_bytes;
-    if (!multiply3(l->points * l->points, l->input_tile_stride, l->value_bytes, &tile_bytes)) {
-        return false;
-    }
-    l->parts_across = divide_up(l->tiles_across, PART_COLUMNS);
-    l->part_columns = divide_up(l->tiles_across, l->parts_across);
-    l->parts_across = divide_up(l->tiles_across, l->part_columns);
-    l->parts_down = divide_up(l->tiles_down, size_maximum(1, PART_TILES / l->part_columns));
-    l->part_rows = divide_up(l->tiles_down, l->parts_down);
-    l->parts_down = divide_up(l->tiles_down, l->part_rows);
-    l->part_tiles = l->part_rows * l->part_columns;
-    l->fused = l->parts_across * l->parts_down == 1 && l->part_tiles <= FUSED_TILES;
-    const size_t target = TASK_TILES / kernels->rows * kernels->rows;
-    l->blocks = l->fused ? 1 : divide_up(l->part_tiles, target);
-    l->block_tiles = size_round_up(divide_up(l->part_tiles, l->blocks), kernels->rows);
-    l->block_tiles = size_minimum(l->block_tiles, l->part_tiles);
-    l->blocks = divide_up(l->part_tiles, l->block_tiles);
-    const size_t parts = l->parts_across * l->parts_down;
-    l->join = 1;
-    if (parts == 1 && l->blocks == 1) {
-        l->join = size_minimum(shape->batch, size_maximum(1, target / l->part_tiles));
-    }
-
-    /* How many parts are transformed at once. Results do not depend on it. */
-    if (!size_multiply(shape->batch, parts, &l->units)) {
-        return false;
-    }
-    const size_t part_bytes = l->part_tiles * tile_bytes;
-    const double weights = (double)(l->products * l->products) * (double)l->channels *
-                           (double)l->outputs * (double)l->value_bytes;
-    const size_t most = weights <= SMALL_WEIGHT_BYTES ? SMALL_INPUT_BYTES : LARGE_INPUT_BYTES;
-    l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
-    if (l->group < l->units) {
-        l->group = size_maximum(1, most * threads / part_bytes);
-    }
-    l->group = size_minimum(l->units, size_round_up(l->group, l->join));
-    l->supers = divide_up(l->units, l->group);
-    l->super_tiles = l->part_tiles * l->group;
-    return true;
-}
-
-static size_t count_tile_tasks(const winograd_layout *l, size_t units)
-{
-    return l->join > 1 ? divide_up(units, l->join) : units * l->blocks;
-}
-
-static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsigned threads)
-{
-    l->panel_columns = kernels->columns;
-    l->panels = divide_up(l->outputs, l->panel_columns);
-    const size_t products = l->products * l->products;
-    size_t panel_bytes;
-    if (!multiply3(l->channels, 9, l->panel_columns, &l->panel_values) ||
-        !multiply3(products * l->value_bytes, l->weight_channels, l->panel_columns, &panel_bytes)) {
-        return false;
-    }
-    if (l->fused) {
-        l->weight_blocks = 1;
-        l->weight_panels = l->panels;
-        const size_t few = size_maximum(1, FUSED_COLUMNS / l->panel_columns);
-        l->task_panels = size_minimum(few, l->panels);
-        return true;
-    }
-    /* All weights where several groups of parts need them, so that they are transformed once. */
-    const size_t panels = l->supers > 1 ? l->panels : size_maximum(1, WEIGHT_BYTES / panel_bytes);
-    l->weight_blocks = divide_up(l->panels, panels);
-    l->weight_panels = divide_up(l->panels, l->weight_blocks);
-    l->weight_blocks = divide_up(l->panels, l->weight_panels);
-    /* Enough tasks for every thread where the picture is small. */
-    const size_t tile_tasks = count_tile_tasks(l, l->group);
-    l->task_panels = size_maximum(1, TASK_COLUMNS / l->panel_columns);
-    while (l->task_panels > 1 &&
-           tile_tasks * divide_up(l->weight_panels, l->task_panels) < 4 * (size_t)threads) {
-        l->task_panels--;
-    }
-    l->task_panels = size_minimum(l->task_panels, l->weight_panels);
-    return true;
-}
-
-/* Channels a step of the summation, and a chunk of the input transform. */
-static void plan_steps(winograd_layout *l, conv_precision precision)
-{
-    l->step_channels = conv_step_channels(l->channels, precision);
-    if (l->fused) {
-        /* Counted for the usual 32 columns, so that the order of summation is the shape's. */
-        const size_t bytes = l->products * l->products * FUSED_COLUMNS * l->value_bytes;
-        const size_t most = FUSED_BYTES / bytes / LINE_FLOATS * LINE_FLOATS;
-        const size_t steps = divide_up(l->channels, most);
-        const size_t fused = size_round_up(divide_up(l->channels, steps), LINE_FLOATS);
-        l->step_channels = size_minimum(l->step_channels, fused);
-    }
-    l->steps = divide_up(l->channels, l->step_channels);
-    l->chunk = l->integers ? size_round_up(l->step_channels, LINE_FLOATS)
-                           : size_minimum(CHUNK, l->padded_channels);
-    const size_t segment = l->integers ? SEGMENT_PIXELS_INT16 : SEGMENT_PIXELS;
-    l->segments = divide_up(l->part_columns, segment / l->tile);
-    l->segment_tiles = divide_up(l->part_columns, l->segments);
-    l->segments = divide_up(l->part_columns, l->segment_tiles);
-    l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
-}
-
-bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels *kernels)
-{
-    const conv_shape *shape = &plan->shape;
-    const conv_algorithm algorithm = plan->algorithm;
-    if (shape->kernel != 3 || shape->stride != 1 || shape->input_channels > SIZE_MAX / 4096) {
-        return false;
-    }
-    *l = (winograd_layout){0};
-    const bool even = shape->output_height % 2 == 0 && shape->output_width % 2 == 0;
-    const bool up = shape->upsample && even;
-    l->duplicate = shape->upsample && !even;
-    l->variant = algorithm == CONV_WINOGRAD_2   ? (up ? WINOGRAD_2_UP : WINOGRAD_2)
-                 : algorithm == CONV_WINOGRAD_4 ? (up ? WINOGRAD_4_UP : WINOGRAD_4)
-                                                : (up ? WINOGRAD_6_UP : WINOGRAD_6);
-    l->integers = plan->precision == CONV_INT16;
-    l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
-    const variant_sizes *sizes = &variants[l->variant];
-    l->tile = sizes->tile;
-    l->inputs = sizes->inputs;
-    l->step = sizes->step;
-    l->points = sizes->points;
-    l->products = sizes->products;
-    l->channels = shape->input_channels;
-    l->outputs = shape->output_channels;
-    l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
-    l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
-    if (!plan_tiles(l, shape, kernels, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
-        return false;
-    }
-    plan_steps(l, plan->precision);
-
-    l->sums_tile_stride = l->task_panels * l->panel_columns;
-    const size_t task_tiles = l->block_tiles * l->join;
-    if (task_tiles > UINT32_MAX / l->input_tile_stride) {
-        return false;
-    }
-    const size_t points = l->points * l->points;
-    const size_t products = l->products * l->products;
-    l->sums_product_stride = odd_lines(task_tiles * l->sums_tile_stride);
-    l->input_point_stride = odd_line_values(l->super_tiles * l->input_tile_stride, l->value_bytes);
-    l->weight_product_stride =
-        odd_line_values(l->weight_panels * l->weight_channels * l->panel_columns, l->value_bytes);
-    if (!multiply3(points, l->input_point_stride, l->value_bytes, &l->input_value_bytes) ||
-        !multiply3(products, l->weight_product_stride, l->value_bytes, &l->weight_value_bytes) ||
-        l->input_value_bytes > SIZE_MAX / 16 || l->weight_value_bytes > SIZE_MAX / 16) {
-        return false;
-    }
-    l->input_bytes = l->input_value_bytes;
-    l->weight_bytes = l->weight_value_bytes;
-    size_t prepared = l->inputs * l->row_floats;
-    if (l->integers) {
-        const size_t scales = products * l->weight_panels * l->steps * l->panel_columns;
-        l->input_bytes +=
-            size_round_up(points * l->steps * l->super_tiles * sizeof(float), LINE_BYTES);
-        l->weight_bytes += size_round_up(scales * sizeof(float), LINE_BYTES);
-        prepared += points * odd_lines(l->chunk); /* a tile before it is quantised */
-    }
-    size_t sums = products * l->sums_product_stride + l->tile * l->tile * l->sums_tile_stride +
-                  2 * odd_lines(task_tiles) + odd_lines(l->tile * l->tile);
-    if (l->fused) {
-        l->weight_bytes = 0;
-        const size_t step = size_round_up(l->step_channels, 2);
-        l->fused_product_stride =
-            odd_line_values(l->task_panels * step * l->panel_columns, l->value_bytes);
-        sums += products * l->fused_product_stride * l->value_bytes / sizeof(float);
-        sums += l->integers ? products * l->task_panels * l->panel_columns : 0;
-    }
-    l->worker_bytes = odd_lines(size_maximum(prepared, sums)) * sizeof(float);
-    l->input_buffers = l->supers > 1 ? 2 : 1;
-    l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
-    return true;
-}
-
-bool winograd_packed_bytes(const winograd_layout *l, size_t *bytes)
-{
-    if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
-        return false;
-    }
-    return !l->integers || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
-}
-
-size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
-{
-    return l->input_bytes * l->input_buffers + l->weight_bytes * l->weight_buffers +
-           l->worker_bytes * threads;
-}
-
-/* ---- weights -------------------------------------------------------------------------------- */
-
 /* Packed integers end with a scale an output. */
 static const float *packed_scales(const winograd_layout *l, const void *packed)
 {
     return (const float *)(const void *)((const int16_t *)packed + l->panels * l->panel_values);
 }
-
-static void pack_floats(const winograd_layout *l, float *panel, const float *weights, size_t real)
-{
-    const size_t columns = l->panel_columns;
-    const size_t values = l->channels * 9; /* of one output */
-    for (size_t i = 0; i < values; i++) {
-        for (size_t column = 0; column < real; column++) {
-            panel[i * columns + column] = weights[column * values + i];
-        }
-        for (size_t column = real; column < columns; column++) {
-            panel[i * columns + column] = 0.0f;
-        }
-    }
-}
-
-static void pack_integers(const winograd_layout *l, int16_t *panel, float *scales,
-                          const float *weights, size_t real)
-{
-    const size_t columns = l->panel_columns;
-    const size_t values = l->channels * 9;
-    for (size_t column = 0; column < columns; column++) {
-        const float *source = weights + column * values;
-        float largest = 0.0f;
-        for (size_t i = 0; column < real && i < values; i++) {
-            const float magnitude = __builtin_fabsf(source[i]);
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        const float factor = largest > 0.0f ? 32767.0f / largest : 0.0f;
-        scales[column] = largest / 32767.0f;
-        for (size_t i = 0; i < values; i++) {
-            const float value = column < real ? source[i] * factor : 0.0f;
-            panel[i * columns + column] = (int16_t)__builtin_rintf(value);
-        }
-    }
-}
-
-/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
-void winograd_pack(const winograd_layout *l, void *packed, const float *weights, size_t first,
-                   size_t count)
-{
-    const size_t columns = l->panel_columns;
-    float *scales = (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);
-    for (size_t done = 0; done < count; done += columns) {
-        const size_t panel = (first + done) / columns;
-        const float *source = weights + done * l->channels * 9;
-        const size_t real = size_minimum(columns, count - done);
-        if (l->integers) {
-            pack_integers(l, (int16_t *)packed + panel * l->panel_values, scales + panel * columns,
-                          source, real);
-        } else {
-            pack_floats(l, (float *)packed + panel * l->panel_values, source, real);
-        }
-    }
-}
-
-/* ---- running --------------------------------------------------------------------------------- */
 
 /* One loop on the pool: products of one part and block of weights, and the transforms of what
  * comes next. */
@@ -507,7 +195,7 @@ static void quantise_tiles(const winograd_context *context, winograd_input *task
     task->tiles = 1;
     task->output = memory;
     task->output_tile_stride = 0;
-    task->output_point_stride = odd_lines(l->chunk);
+    task->output_point_stride = winograd_odd_lines(l->chunk);
     conv_quantise quantise = {
         .source = memory,
         .source_stride = task->output_point_stride,
@@ -536,7 +224,7 @@ static void input_task(const winograd_context *context, size_t index, float *mem
     const winograd_layout *l = &context->layout;
     const conv_shape *shape = &context->plan->shape;
     const winograd_phase *phase = &context->phase;
-    const size_t chunks = divide_up(l->channels, l->chunk);
+    const size_t chunks = winograd_divide_up(l->channels, l->chunk);
     const size_t first = index % chunks * l->chunk; /* for integers a chunk is a step */
     const size_t segment = index / chunks % l->segments;
     const size_t position = index / chunks / l->segments; /* of the part */
@@ -602,7 +290,7 @@ static const void *products_input(const winograd_context *context, const winogra
 
 static size_t point_of(const winograd_layout *l, size_t product)
 {
-    const uint8_t *points = variants[l->variant].point_of_product;
+    const uint8_t *points = l->point_of_product;
     return points[product / l->products] * l->points + points[product % l->products];
 }
 
@@ -666,7 +354,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
             task.a = products_input(context, work, point, step);
             task.b = task.next_b;
             task.c = work->sums + product * l->sums_product_stride;
-            task.pairs = divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
+            task.pairs = winograd_divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
             task.accumulate = step > 0;
             task.row_scales =
                 row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
@@ -795,7 +483,7 @@ static void product_task(const winograd_context *context, size_t index, float *m
     const winograd_layout *l = &context->layout;
     const winograd_phase *phase = &context->phase;
     const size_t units = units_of(l, phase->product_super);
-    const size_t tile_tasks = count_tile_tasks(l, units);
+    const size_t tile_tasks = winograd_tile_tasks(l, units);
     /* Neighbouring tasks share weights. */
     const size_t tile_task = index % tile_tasks;
     const size_t first_panel = index / tile_tasks * l->task_panels;
@@ -831,9 +519,9 @@ static void product_task(const winograd_context *context, size_t index, float *m
     work.sums = memory;
     work.pixels = work.sums + l->products * l->products * l->sums_product_stride;
     work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
-    work.scale_offsets = work.offsets + odd_lines(task_tiles);
-    work.indices = work.scale_offsets + odd_lines(task_tiles);
-    work.weights = (float *)(void *)(work.indices + odd_lines(l->tile * l->tile));
+    work.scale_offsets = work.offsets + winograd_odd_lines(task_tiles);
+    work.indices = work.scale_offsets + winograd_odd_lines(task_tiles);
+    work.weights = (float *)(void *)(work.indices + winograd_odd_lines(l->tile * l->tile));
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {
         .variant = l->variant,
@@ -876,7 +564,7 @@ static void run_phase(winograd_context *context, thread_pool *pool)
 
 static size_t count_input_tasks(const winograd_layout *l, size_t super)
 {
-    return units_of(l, super) * l->segments * divide_up(l->channels, l->chunk);
+    return units_of(l, super) * l->segments * winograd_divide_up(l->channels, l->chunk);
 }
 
 static size_t count_weight_tasks(const winograd_layout *l, size_t block)
@@ -907,10 +595,10 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
     size_t turn = 0; /* blocks of weights multiplied so far */
     for (size_t s = 0; s < l->supers; s++) {
         for (size_t block = 0; block < l->weight_blocks; block++, turn++) {
-            const size_t tile_tasks = count_tile_tasks(l, units_of(l, s));
+            const size_t tile_tasks = winograd_tile_tasks(l, units_of(l, s));
             const size_t panels = count_weight_tasks(l, block);
             winograd_phase phase = {
-                .product_tasks = tile_tasks * divide_up(panels, l->task_panels),
+                .product_tasks = tile_tasks * winograd_divide_up(panels, l->task_panels),
                 .product_super = s,
                 .product_block = block,
                 .inputs = inputs[s % 2],

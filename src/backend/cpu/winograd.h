@@ -15,11 +15,12 @@
 
 typedef struct winograd_layout {
     winograd_variant variant;
-    bool integers;           /* 16-bit products */
-    size_t value_bytes;      /* of a transformed input or weight */
-    size_t tile;             /* outputs a side */
-    size_t inputs, step;     /* inputs of a tile a side; from one tile to the next */
-    size_t points, products; /* a side */
+    bool integers;                   /* 16-bit products */
+    size_t value_bytes;              /* of a transformed input or weight */
+    size_t tile;                     /* outputs a side */
+    size_t inputs, step;             /* inputs of a tile a side; from one tile to the next */
+    size_t points, products;         /* a side */
+    const uint8_t *point_of_product; /* of one side */
     size_t channels, outputs, panel_columns, panels;
     size_t panel_values;         /* of one packed panel */
     size_t padded_channels;      /* to whole vectors */
@@ -48,6 +49,33 @@ typedef struct winograd_layout {
     size_t input_bytes, weight_bytes, worker_bytes;
     size_t input_buffers, weight_buffers; /* 2 where the next is made while this is used */
 } winograd_layout;
+
+enum { WINOGRAD_LINE_BYTES = 64 }; /* a cache line */
+
+static inline size_t winograd_divide_up(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* An odd number of cache lines, so that neighbours do not share cache sets. */
+static inline size_t winograd_odd_lines(size_t floats)
+{
+    const size_t lines = winograd_divide_up(floats, (WINOGRAD_LINE_BYTES / sizeof(float)));
+    return (lines + (lines % 2 == 0)) * (WINOGRAD_LINE_BYTES / sizeof(float));
+}
+
+/* The same for values of some size. */
+static inline size_t winograd_odd_line_values(size_t values, size_t value_bytes)
+{
+    const size_t lines = winograd_divide_up(values * value_bytes, WINOGRAD_LINE_BYTES);
+    return (lines + (lines % 2 == 0)) * WINOGRAD_LINE_BYTES / value_bytes;
+}
+
+/* Tasks that the tiles of some parts make. */
+static inline size_t winograd_tile_tasks(const winograd_layout *l, size_t units)
+{
+    return l->join > 1 ? winograd_divide_up(units, l->join) : units * l->blocks;
+}
 
 /* False when the algorithm cannot do the shape or sizes overflow. */
 bool winograd_plan(winograd_layout *layout, const conv_plan *plan,
