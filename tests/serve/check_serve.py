@@ -308,7 +308,8 @@ class Leaving(unittest.TestCase):
     def test_drain(self):
         server = self.start()
         clients = [self.send(server, SLOW) for _ in range(2)]
-        self.wait(lambda: server.metric("onestep_jobs_running") > 0, "work")
+        self.wait(lambda: server.metric("onestep_jobs_running") +
+                  server.metric("onestep_queue_depth") == 2, "work")
         server.process.send_signal(signal.SIGTERM)
         self.wait(lambda: any("finishing" in line for line in server.log), "the note")
         for client in clients:
