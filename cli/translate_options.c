@@ -203,7 +203,8 @@ const option translate_options[] = {
      .kind = OPTION_CHOICE,
      .argument = "NAME",
      .choices = "plain|neon|avx2|avx512|avx512vnni|avx512bf16",
-     .help = "A lower instruction set than the CPU has: plain, avx2, avx512, ..."},
+     .help = "Instruction set: plain, avx2, or avx512 and above where the CPU has them (only\n"
+             "emulated so far, so not chosen by default)."},
     {.name = "memory-limit",
      .kind = OPTION_BYTES,
      .argument = "SIZE",

@@ -96,7 +96,7 @@ typedef enum onestep_backend {
 typedef enum onestep_precision {
     ONESTEP_PRECISION_AUTO, /* the fastest that keeps its fidelity on this CPU */
     ONESTEP_PRECISION_F32,
-    ONESTEP_PRECISION_BF16, /* needs AVX512_BF16 */
+    ONESTEP_PRECISION_BF16, /* for AVX512_BF16; refused: this version has no such kernels */
     ONESTEP_PRECISION_INT16
 } onestep_precision;
 
@@ -110,7 +110,9 @@ typedef struct onestep_engine_options {
     onestep_log_callback log;
     void *log_user_data;
     onestep_log_level log_level;
-    const char *isa; /* NULL, or a lower level than the CPU has: "plain", "avx2", "avx512"... */
+    /* NULL: the highest level of the CPU whose kernels have run on real silicon (up to avx2); or a
+     * level that the CPU has: "plain", "avx2", "avx512", "avx512vnni"... */
+    const char *isa;
 } onestep_engine_options;
 
 ONESTEP_API void onestep_engine_options_init(onestep_engine_options *options);

@@ -218,14 +218,10 @@ static onestep_status choose_precision(onestep_model *model, onestep_precision w
         model->precision = PRECISION_F32;
         return ONESTEP_OK;
     case ONESTEP_PRECISION_BF16:
-        if (level != CPU_LEVEL_AVX512_BF16) {
-            return error_set(error, ONESTEP_ERROR_ARGUMENT,
-                             "precision bf16 needs the CPU feature AVX512_BF16, which this machine "
-                             "does not have (in use: %s)",
-                             cpu_level_name(level));
-        }
-        model->precision = PRECISION_BF16;
-        return ONESTEP_OK;
+        return error_set(error, ONESTEP_ERROR_ARGUMENT,
+                         "precision bf16 needs kernels for the CPU feature AVX512_BF16, which this "
+                         "version does not have (in use: %s): take f32 or int16",
+                         cpu_level_name(level));
     case ONESTEP_PRECISION_INT16:
         if (level == CPU_LEVEL_PLAIN || level == CPU_LEVEL_NEON) {
             return error_set(error, ONESTEP_ERROR_ARGUMENT,
@@ -380,10 +376,9 @@ precision model_precision(const onestep_model *model)
 const char *model_precision_text(const onestep_model *model)
 {
     switch (model->precision) {
-    case PRECISION_BF16:
-        return "bf16";
     case PRECISION_INT16:
         return "int16";
+    case PRECISION_BF16: /* refused when the model is opened */
     case PRECISION_AUTO:
     case PRECISION_F32:
         break;
