@@ -17,7 +17,7 @@ $(BUILD)/CMakeCache.txt: CMakeLists.txt
 help:
 	@echo "make              build $(BUILD)/onestep and the library (installs Debian packages when missing)"
 	@echo "make check        build with warnings as errors and run all quick tests; ends with 'N passed, N failed'"
-	@echo "make check-slow   TSan, full-size and PyPI checks"
+	@echo "make check-slow   TSan, full-size, page, load and PyPI checks"
 	@echo "make sanitize     the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (60)"
 	@echo "make demo         build, then translate the bundled pictures with the built-in models"
@@ -37,7 +37,7 @@ check:
 	@tests/run_checks
 
 check-slow:
-	@tools/install_packages build check fuzz python
+	@tools/install_packages build check fuzz web python
 	@tests/run_slow_checks
 
 sanitize:

@@ -306,7 +306,7 @@ class Leaving(unittest.TestCase):
                             if answer.status == 503))
 
     def test_drain(self):
-        server = self.start()
+        server = self.start("--drain", "300")
         clients = [self.send(server, SLOW) for _ in range(2)]
         self.wait(lambda: server.metric("onestep_jobs_running") +
                   server.metric("onestep_queue_depth") == 2, "work")
