@@ -15,6 +15,8 @@
  * why. */
 #define DISCARD_MOST 4
 
+#define QUEUE_FULL "the queue is full (%zu requests wait): try again later"
+
 static const char page_policy[] =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -163,6 +165,17 @@ static unsigned refuse(exchange *x, unsigned status, const char *format, ...)
     return status;
 }
 
+/* 429 when there is no place for a job of this client. Asked before the body is read, so that a
+ * busy server spends next to nothing on those whom it sends away. */
+static unsigned check_place(exchange *x)
+{
+    server *s = x->server;
+    pthread_mutex_lock(&s->lock);
+    bool admitted = job_queue_admits(&s->queue, x->client);
+    pthread_mutex_unlock(&s->lock);
+    return admitted ? 0 : refuse(x, 429, QUEUE_FULL, s->config.queue_most);
+}
+
 /* The status to refuse a request with before its body is looked at; 0: it may go on. */
 static unsigned check_request(exchange *x, struct MHD_Connection *c, const char *method)
 {
@@ -205,7 +218,7 @@ static unsigned check_request(exchange *x, struct MHD_Connection *c, const char 
         return refuse(x, 413, "the body has %.20s bytes; this server takes %zu", length,
                       config->body_most);
     }
-    return 0;
+    return check_place(x);
 }
 
 static void find_client(exchange *x, struct MHD_Connection *c)
@@ -362,8 +375,7 @@ static unsigned enqueue(exchange *x, struct MHD_Connection *c)
     if (s->draining) {
         refused = refuse(x, 503, "the server is stopping: ask another one");
     } else if (!job_queue_push(&s->queue, j, s->running, SERVE_LANES, &evicted)) {
-        refused = refuse(x, 429, "the queue is full (%zu pictures wait): try again later",
-                         s->queue.count);
+        refused = refuse(x, 429, QUEUE_FULL, s->queue.most);
     } else {
         char data[64];
         j->references++;

@@ -61,6 +61,12 @@ static job *find_evictable(const job_queue *queue, size_t own)
     return result;
 }
 
+bool job_queue_admits(const job_queue *queue, const char *client)
+{
+    return queue->count < queue->most ||
+           find_evictable(queue, waiting_of(queue, client, NULL)) != NULL;
+}
+
 bool job_queue_push(job_queue *queue, job *j, job *const *running, size_t running_count,
                     job **evicted)
 {

@@ -77,6 +77,8 @@ typedef struct job_queue {
  * at least two places more than this one, its newest job makes room: `*evicted`. */
 bool job_queue_push(job_queue *queue, job *j, job *const *running, size_t running_count,
                     job **evicted) MUST_USE;
+/* Whether a job of this client would be taken now. */
+bool job_queue_admits(const job_queue *queue, const char *client);
 /* NULL when empty. */
 job *job_queue_pop(job_queue *queue);
 bool job_queue_remove(job_queue *queue, job *j);

@@ -182,15 +182,18 @@ static void test_full_queue(void **state)
     job a[4], b[3], *evicted;
     for (int i = 0; i < 4; i++) {
         a[i] = make_job("a");
+        assert_int_equal(job_queue_admits(&queue, "a"), i < 3);
         assert_int_equal(job_queue_push(&queue, &a[i], NULL, 0, &evicted), i < 3);
         assert_null(evicted);
     }
     for (int i = 0; i < 3; i++) {
         b[i] = make_job("b");
     }
+    assert_true(job_queue_admits(&queue, "b"));
     assert_true(job_queue_push(&queue, &b[0], NULL, 0, &evicted));
     assert_ptr_equal(evicted, &a[2]);
     /* Two against one: as fair as it gets. */
+    assert_false(job_queue_admits(&queue, "b"));
     assert_false(job_queue_push(&queue, &b[1], NULL, 0, &evicted));
     assert_null(evicted);
     assert_int_equal(queue.count, 3);
