@@ -3,7 +3,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev c
     libpng-dev libjpeg62-turbo-dev libwebp-dev libjansson-dev libutf8proc-dev zlib1g-dev \
     libcurl4-openssl-dev libssl-dev libmicrohttpd-dev
 COPY . /src
-RUN cmake -S /src -B /build -DCMAKE_INSTALL_PREFIX=/usr -DONESTEP_TESTS=OFF \
+RUN cmake -S /src -B /build -DCMAKE_INSTALL_PREFIX=/usr \
     && cmake --build /build -j "$(nproc)" && DESTDIR=/out cmake --install /build --strip \
     && rm -rf /out/usr/include /out/usr/lib/*/cmake /out/usr/lib/*/pkgconfig /out/usr/lib/*/*.a
 

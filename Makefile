@@ -4,13 +4,15 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
+# Written last, so a configuration that failed is tried again.
+CONFIGURED = $(BUILD)/cmake_install.cmake
 
 .PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall deb dist packages clean help
 
-all: $(BUILD)/CMakeCache.txt
+all: $(CONFIGURED)
 	@cmake --build $(BUILD) -j $(JOBS)
 
-$(BUILD)/CMakeCache.txt: CMakeLists.txt
+$(CONFIGURED): CMakeLists.txt
 	@tools/install_packages build
 	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
 

@@ -30,7 +30,7 @@ class BuildWithLibrary(build_py):
         build = Path(os.environ.get("ONESTEP_BUILD") or Path(self.build_lib).resolve().parent / "c-library")
         if not (build / "libonestep.so").exists():
             subprocess.run(
-                ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release", "-DONESTEP_TESTS=OFF"],
+                ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release"],
                 check=True,
             )
         subprocess.run(
