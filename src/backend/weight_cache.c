@@ -211,15 +211,23 @@ static entry *dispensable(const weight_cache *cache)
     return forgotten ? oldest : cache->most_recent;
 }
 
-/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. */
-static void make_room(weight_cache *cache, size_t limit, size_t wanted)
+/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. Gives a
+ * block of just so many bytes that became free on the way, or NULL: memory that is in use already
+ * is cheaper than new pages, which the system must clear. */
+static void *make_room(weight_cache *cache, size_t limit, size_t wanted)
 {
+    void *block = NULL;
     while (cache->least_recent && (wanted > limit || cache->bytes > limit - wanted)) {
         entry *e = dispensable(cache);
         cache->was_full = true;
         list_remove(cache, e);
+        if (!block && e->bytes == wanted) {
+            block = e->block;
+            e->block = NULL;
+        }
         drop(cache, e);
     }
+    return block;
 }
 
 /* ---- using entries ------------------------------------------------------------------------- */
@@ -238,11 +246,15 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     if (!e) {
         return NULL;
     }
-    make_room(cache, cache->limit, bytes);
-    e->block = memory_allocate_aligned(bytes, cache->least_recent ? NULL : error);
+    e->block = make_room(cache, cache->limit, bytes);
+    if (!e->block) {
+        e->block = memory_allocate_aligned(bytes, cache->least_recent ? NULL : error);
+    }
     if (!e->block && cache->least_recent) {
-        make_room(cache, 0, bytes);
-        e->block = memory_allocate_aligned(bytes, error);
+        e->block = make_room(cache, 0, bytes);
+        if (!e->block) {
+            e->block = memory_allocate_aligned(bytes, error);
+        }
     }
     if (!e->block) {
         memory_free(e);
@@ -338,7 +350,7 @@ void weight_cache_release(weight_cache *cache, const void *packed)
     pthread_mutex_lock(&cache->mutex);
     if (--e->references == 0) {
         list_append(cache, e);
-        make_room(cache, cache->limit, 0);
+        (void)make_room(cache, cache->limit, 0);
     }
     pthread_mutex_unlock(&cache->mutex);
 }
@@ -347,7 +359,7 @@ void weight_cache_set_limit(weight_cache *cache, size_t limit)
 {
     pthread_mutex_lock(&cache->mutex);
     cache->limit = limit;
-    make_room(cache, limit, 0);
+    (void)make_room(cache, limit, 0);
     pthread_mutex_unlock(&cache->mutex);
 }
 
