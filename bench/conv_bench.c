@@ -342,7 +342,15 @@ static void bench_shape_all(const bench_shape *bench, const bench_options *optio
                 const bool wanted = options->algorithm == NULL
                                         ? a != CONV_ALGORITHM_COUNT
                                         : strcmp(options->algorithm, algorithm_names[a]) == 0;
-                if (wanted && conv_plan_create(&plan, &shape, levels[i], p, a, options->threads)) {
+                if (!wanted) {
+                    continue;
+                }
+                const bool planned =
+                    a == CONV_ALGORITHM_COUNT
+                        ? conv_plan_cheapest(&plan, &shape, levels[i], p, CONV_WINOGRAD_6,
+                                             options->threads)
+                        : conv_plan_create(&plan, &shape, levels[i], p, a, options->threads);
+                if (planned) {
                     bench_plan(&plan, bench->name, pool, peak, options->seconds);
                 }
             }

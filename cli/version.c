@@ -27,7 +27,7 @@ static int version_run(int argument_count, char **arguments)
         json_t *object =
             json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "version", onestep_version(), "build",
                       build, "compiler", __VERSION__, "cpu", cpu.model, "isa",
-                      cpu_level_name(level_by_default(cpu.level)), "threads",
+                      cpu_level_name(cpu.level), "threads",
                       (int)thread_default_count(), "jansson", jansson_version_str());
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
         printf("%s\n", text ? text : "{}");
@@ -36,7 +36,7 @@ static int version_run(int argument_count, char **arguments)
     } else {
         printf("onestep %s (%s build, compiler %s)\n", onestep_version(), build, __VERSION__);
         printf("CPU: %s, instruction set in use: %s, %u threads\n",
-               *cpu.model ? cpu.model : "unknown", cpu_level_name(level_by_default(cpu.level)),
+               *cpu.model ? cpu.model : "unknown", cpu_level_name(cpu.level),
                thread_default_count());
         printf("Libraries: jansson %s; PNG, JPEG, WebP, Unicode and zlib as installed\n",
                jansson_version_str());

@@ -96,7 +96,7 @@ typedef enum onestep_backend {
 typedef enum onestep_precision {
     ONESTEP_PRECISION_AUTO, /* the fastest that keeps its fidelity on this CPU */
     ONESTEP_PRECISION_F32,
-    ONESTEP_PRECISION_BF16, /* for AVX512_BF16; refused: this version has no such kernels */
+    ONESTEP_PRECISION_BF16, /* needs AVX512_BF16 */
     ONESTEP_PRECISION_INT16
 } onestep_precision;
 

@@ -54,12 +54,9 @@ typedef struct program {
     void *lowered;      /* the backend's own: kernels, weights by step */
 } program;
 
-typedef enum precision {
-    PRECISION_AUTO, /* the fastest that keeps its fidelity */
-    PRECISION_F32,
-    PRECISION_BF16,
-    PRECISION_INT16
-} precision;
+/* Of products; sums, normalisations, softmax and whatever a backend has no such kernels for stay in
+ * float32. */
+typedef enum precision { PRECISION_F32, PRECISION_BF16, PRECISION_INT16 } precision;
 
 typedef struct lower_options {
     precision precision;

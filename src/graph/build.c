@@ -81,6 +81,11 @@ void graph_stage(graph *g, const char *stage)
     g->stage = stage;
 }
 
+void graph_amplified(graph *g, bool amplified)
+{
+    g->amplified = amplified;
+}
+
 /* Makes room for one more element of an array of the graph; NULL when building has failed. */
 static void *array_grow(graph *g, void *array, int count, int *capacity, size_t size)
 {
@@ -191,7 +196,12 @@ tensor_id graph_add(graph *g, operation op, const tensor_id *inputs, unsigned in
         return TENSOR_NONE;
     }
     node n = {
-        .operation = op, .input_count = input_count, .stage = g->stage, .output = TENSOR_NONE};
+        .operation = op,
+        .input_count = input_count,
+        .stage = g->stage,
+        .amplified = g->amplified,
+        .output = TENSOR_NONE,
+    };
     if (attributes) {
         n.attributes = *attributes;
     }

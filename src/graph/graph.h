@@ -117,6 +117,7 @@ typedef struct node {
     tensor_id output;
     node_attributes attributes;
     const char *stage; /* static string: "text", "encode", "unet", "decode" */
+    bool amplified;    /* see graph_amplified */
 } node;
 
 typedef struct graph_output {
@@ -136,6 +137,7 @@ typedef struct graph {
     char **names; /* owned strings */
     int name_count, name_capacity;
     const char *stage;   /* of the nodes that are added now */
+    bool amplified;      /* the same */
     onestep_error error; /* the first thing that went wrong while building */
 } graph;
 
@@ -149,6 +151,9 @@ onestep_status graph_check(const graph *g, onestep_error *error) MUST_USE;
 void graph_fail(graph *g, onestep_status code, const char *format, ...) PRINTF_LIKE(3, 4);
 /* A static string that names the stage of the nodes added from now on. */
 void graph_stage(graph *g, const char *stage);
+/* Whether errors of the nodes added from now on grow on their way to the result, so that reduced
+ * precision must be gentle with them. False at first. */
+void graph_amplified(graph *g, bool amplified);
 
 tensor_id graph_input(graph *g, const char *name, element_type type, const size_t dims[4]);
 /* `values` are copied. */

@@ -33,18 +33,11 @@ static bool level_runs(cpu_level has, cpu_level wanted)
     return wanted <= has;
 }
 
-/* Kernels that never ran on real silicon are not chosen unless they are asked for by name: the
- * AVX-512 ones have only been emulated (docs/SPEED.md). */
-cpu_level level_by_default(cpu_level has)
-{
-    return has > CPU_LEVEL_AVX2 ? CPU_LEVEL_AVX2 : has;
-}
-
 static onestep_status choose_level(const char *name, cpu_level *level, onestep_error *error)
 {
     cpu_features features;
     cpu_features_detect(&features);
-    *level = level_by_default(features.level);
+    *level = features.level;
     if (!name) {
         return ONESTEP_OK;
     }

@@ -35,8 +35,6 @@ const task *task_find(const char *name);
 
 onestep_status engine_create(onestep_engine **engine, const onestep_engine_options *options,
                              onestep_error *error) MUST_USE;
-/* The level that an engine uses on a CPU of level `has` when none is asked for. */
-cpu_level level_by_default(cpu_level has);
 onestep_engine *engine_retain(onestep_engine *engine);
 void engine_release(onestep_engine *engine);
 thread_pool *engine_pool(const onestep_engine *engine);

@@ -6,5 +6,6 @@
 
 extern const conv_kernels conv_kernels_avx512_simde;
 extern const conv_kernels conv_kernels_avx512vnni_simde;
+extern const conv_kernels conv_kernels_avx512bf16_simde;
 
 #endif

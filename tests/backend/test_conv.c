@@ -45,6 +45,7 @@ static const conv_kernels *kernels_of(cpu_level level)
     }
     return level == CPU_LEVEL_AVX512        ? &conv_kernels_avx512_simde
            : level == CPU_LEVEL_AVX512_VNNI ? &conv_kernels_avx512vnni_simde
+           : level == CPU_LEVEL_AVX512_BF16 ? &conv_kernels_avx512bf16_simde
                                             : NULL;
 }
 

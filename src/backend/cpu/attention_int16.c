@@ -199,7 +199,7 @@ void attention_scores_int16(const attention_context *context, const attention_wo
     const size_t columns = context->products->columns, width = integer_stride(plan);
     const int16_t *keys = (const int16_t *)(const void *)head->keys + first_key * width;
     for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
-        const conv_multiply_int16 task = {
+        const conv_multiply_pairs task = {
             .a = w->query_integers + chunk * plan->chunk,
             .offsets = w->query_offsets,
             .rows = rows,
@@ -226,7 +226,7 @@ void attention_weigh_int16(const attention_context *context, const attention_wor
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
     const int16_t *values = (const int16_t *)(const void *)head->values + first_key * columns;
-    const conv_multiply_int16 task = {
+    const conv_multiply_pairs task = {
         .a = w->score_integers,
         .offsets = w->score_offsets,
         .rows = rows,

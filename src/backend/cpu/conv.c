@@ -96,25 +96,8 @@ static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
 bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm, unsigned threads)
 {
-    if (!shape_is_sound(shape) || !shape_is_indexable(shape) || threads == 0 ||
-        (precision != CONV_F32 && precision != CONV_INT16)) {
+    if (!shape_is_sound(shape) || !shape_is_indexable(shape) || threads == 0) {
         return false;
-    }
-    if (algorithm == CONV_ALGORITHM_COUNT) {
-        /* Algorithms round differently: the choice must not depend on threads or batch. */
-        conv_shape single = *shape;
-        single.batch = 1;
-        double fastest = 0;
-        for (conv_algorithm each = CONV_DIRECT; each < CONV_ALGORITHM_COUNT; each++) {
-            conv_plan candidate;
-            if (conv_plan_create(&candidate, &single, level, precision, each, 1) &&
-                (algorithm == CONV_ALGORITHM_COUNT || candidate.predicted_seconds < fastest)) {
-                algorithm = each;
-                fastest = candidate.predicted_seconds;
-            }
-        }
-        return algorithm != CONV_ALGORITHM_COUNT &&
-               conv_plan_create(plan, shape, level, precision, algorithm, threads);
     }
     *plan = (conv_plan){
         .shape = *shape,
@@ -125,6 +108,29 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
     };
     const conv_kernels *kernels = conv_kernels_find(level);
     return algorithm == CONV_DIRECT ? plan_direct(plan, kernels) : plan_winograd(plan, kernels);
+}
+
+bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
+                        conv_precision precision, conv_algorithm largest, unsigned threads)
+{
+    /* Algorithms round differently, so all are compared for one picture on one thread. */
+    conv_shape single = *shape;
+    single.batch = 1;
+    const conv_precision precisions[] = {CONV_F32, precision};
+    conv_plan best = {.predicted_seconds = -1};
+    for (size_t p = 0; p < (precision == CONV_F32 ? 1 : 2); p++) {
+        const conv_algorithm last = precisions[p] == CONV_F32 ? CONV_WINOGRAD_6 : largest;
+        for (conv_algorithm each = CONV_DIRECT; each <= last; each++) {
+            conv_plan candidate;
+            if (conv_plan_create(&candidate, &single, level, precisions[p], each, 1) &&
+                (best.predicted_seconds < 0 ||
+                 candidate.predicted_seconds < best.predicted_seconds)) {
+                best = candidate;
+            }
+        }
+    }
+    return best.predicted_seconds >= 0 &&
+           conv_plan_create(plan, shape, level, best.precision, best.algorithm, threads);
 }
 
 size_t conv_pack_granularity(const conv_plan *plan)
@@ -139,12 +145,12 @@ void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t
     if (plan->algorithm == CONV_DIRECT) {
         conv_direct_layout layout;
         if (conv_direct_plan(&layout, plan, kernels)) {
-            conv_direct_pack(&layout, &plan->shape, packed, weights, first, count);
+            conv_direct_pack(&layout, &plan->shape, kernels, packed, weights, first, count);
         }
     } else {
         winograd_layout layout;
         if (winograd_plan(&layout, plan, kernels)) {
-            winograd_pack(&layout, packed, weights, first, count);
+            winograd_pack(&layout, kernels, packed, weights, first, count);
         }
     }
 }

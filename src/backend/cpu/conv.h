@@ -50,12 +50,17 @@ typedef struct conv_plan {
     double predicted_seconds; /* the cost model's estimate on this plan's threads */
 } conv_plan;
 
-/* Fills *plan for a shape. `algorithm` CONV_ALGORITHM_COUNT: the cheapest that fits the shape; else
- * that one. False when it cannot do the shape, when the level has no kernels of that precision, or
+/* Fills *plan for a shape. False when it cannot do the shape, when the level has no kernels of that precision, or
  * when a size overflows. */
 bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm,
                       unsigned threads) MUST_USE;
+
+/* The cheapest of all algorithms in float32 and, when another precision is given, of those up to
+ * `largest` in that one (larger tiles of Winograd multiply less and round more). The choice depends
+ * neither on threads nor on the batch. */
+bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
+                        conv_precision precision, conv_algorithm largest, unsigned threads) MUST_USE;
 
 /* Packs weights [output_channels][input_channels][kernel][kernel] (float32; for geglu both halves)
  * into `packed` (64-byte aligned, plan->packed_bytes). `weights` holds output channels

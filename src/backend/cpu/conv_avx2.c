@@ -4,6 +4,7 @@
 #define CONV_VECTOR_FLOATS 8
 #include "backend/cpu/conv_elements.h"
 #include "backend/cpu/conv_int16.h"
+#include "backend/cpu/conv_pack.h"
 #include "backend/cpu/winograd_transform.h"
 
 #define ROWS    6
@@ -134,4 +135,5 @@ const conv_kernels conv_kernels_avx2 = {
     .multiply_int16 = conv_multiply_int16_avx2,
     .quantise = quantise_run,
     .winograd_weights_int16 = winograd_weights_int16_run,
+    .pack = pack_run,
 };

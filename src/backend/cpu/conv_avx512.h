@@ -1,5 +1,5 @@
-/* Convolution kernels for AVX-512, compiled twice: with VNNI's vpdpwssd (CONV_AVX512_VNNI) and
- * without. Tests compile them through SIMDe (CONV_SIMDE) on machines that lack AVX-512. */
+/* Convolution kernels for AVX-512, compiled three times: as it is, with VNNI's vpdpwssd
+ * (CONV_AVX512_VNNI), and with vdpbf16ps too (CONV_AVX512_BF16). Tests compile them through SIMDe (CONV_SIMDE) on machines that lack AVX-512. */
 #ifndef ONESTEP_BACKEND_CPU_CONV_AVX512_H
 #define ONESTEP_BACKEND_CPU_CONV_AVX512_H
 
@@ -14,19 +14,45 @@
 
 #define CONV_VECTOR_FLOATS 16
 #include "backend/cpu/conv_elements.h"
+#include "backend/cpu/conv_pack.h"
 #include "backend/cpu/winograd_transform.h"
 
 /* 24 accumulators, 2 registers of B and the broadcast value; 12 row pointers, B and the counter are
  * as many general registers as there are. */
 #define ROWS    12
 #define COLUMNS 32
+#define LINE_BYTES 64
+
+/* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and `lines`
+ * lines of the next panel of B (into L2) every 16 steps. */
+typedef struct prefetch {
+    const char *a;
+    const uint32_t *offsets;
+    size_t value_bytes; /* of A */
+    const char *b;
+    size_t lines;
+} prefetch;
+
+ALWAYS_INLINE void prefetch_lines(prefetch *next, size_t line, const size_t rows)
+{
+#pragma GCC unroll 12
+    for (size_t r = 0; r < rows; r++) {
+        _mm_prefetch(next->a + next->offsets[r] * next->value_bytes + line * LINE_BYTES,
+                     _MM_HINT_T0);
+    }
+    for (size_t i = 0; i < next->lines; i++) {
+        _mm_prefetch(next->b, _MM_HINT_T1);
+        next->b += LINE_BYTES;
+    }
+}
 
 /* `rows` is a constant in every copy of the two functions below. */
 ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const float *b, float *c,
-                                 const float *next_b, size_t next_lines, const size_t rows)
+                                 prefetch *next, const size_t rows)
 {
     const float *a[ROWS];
     __m512 sums[ROWS][2];
+#pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
         a[r] = task->a + task->offsets[row + r];
         sums[r][0] = _mm512_setzero_ps();
@@ -36,10 +62,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
     size_t k = 0;
     while (k < depth) {
         const size_t end = k + LINE_FLOATS <= depth ? k + LINE_FLOATS : depth;
-        for (size_t i = 0; i < next_lines; i++) {
-            __builtin_prefetch(next_b, 0, 2);
-            next_b += LINE_FLOATS;
-        }
+        prefetch_lines(next, k / LINE_FLOATS, rows);
         for (; k < end; k++) {
             const __m512 b0 = _mm512_loadu_ps(b + k * COLUMNS);
             const __m512 b1 = _mm512_loadu_ps(b + k * COLUMNS + 16);
@@ -51,6 +74,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
             }
         }
     }
+#pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
         float *out = c + r * task->c_stride;
         if (task->accumulate) {
@@ -62,21 +86,53 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
     }
 }
 
-ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b)
+/* Sums of 16-bit integers, or the bits of sums of bfloat16. The instructions are written out where
+ * they run natively: they add in place, and gcc 12 surrounds their intrinsics with copies of
+ * registers, which halves the rate. */
+ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, bool bfloat16)
 {
-#ifdef CONV_AVX512_VNNI
+#ifdef CONV_AVX512_BF16
+    if (bfloat16) {
+#ifdef CONV_SIMDE
+        return (__m512i)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+        return sum;
+#endif
+    }
+#endif
+    (void)bfloat16;
+#ifndef CONV_AVX512_VNNI
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+#elif defined(CONV_SIMDE)
     return _mm512_dpwssd_epi32(sum, a, b);
 #else
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
 #endif
 }
 
-ALWAYS_INLINE void multiply_tile_int16(const conv_multiply_int16 *task, size_t row,
+/* Stores or adds half a row of sums. */
+ALWAYS_INLINE void store_sums(float *out, __m512i sums, __m512 row_scale, __m512 column_scale,
+                              bool accumulate, bool bfloat16)
+{
+    const __m512 before = accumulate ? _mm512_loadu_ps(out) : _mm512_setzero_ps();
+    if (bfloat16) {
+        _mm512_storeu_ps(out, _mm512_add_ps(before, (__m512)sums));
+        return;
+    }
+    const __m512 values =
+        (__m512)__builtin_convertvector((vector_bits)sums, vector) * column_scale;
+    _mm512_storeu_ps(out, _mm512_fmadd_ps(values, row_scale, before));
+}
+
+ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t row,
                                        const int16_t *b, const float *column_scales, float *c,
-                                       const int16_t *next_b, size_t next_lines, const size_t rows)
+                                       prefetch *next, const bool bfloat16, const size_t rows)
 {
     const int16_t *a[ROWS];
     __m512i sums[ROWS][2];
+#pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
         a[r] = task->a + task->offsets[row + r];
         sums[r][0] = _mm512_setzero_si512();
@@ -86,10 +142,7 @@ ALWAYS_INLINE void multiply_tile_int16(const conv_multiply_int16 *task, size_t r
     size_t pair = 0;
     while (pair < pairs) {
         const size_t end = pair + LINE_FLOATS <= pairs ? pair + LINE_FLOATS : pairs;
-        for (size_t i = 0; i < next_lines; i++) {
-            __builtin_prefetch(next_b, 0, 2);
-            next_b += 2 * LINE_FLOATS;
-        }
+        prefetch_lines(next, pair / LINE_FLOATS, rows);
         for (; pair < end; pair++) {
             const __m512i b0 = _mm512_loadu_si512(b + pair * COLUMNS * 2);
             const __m512i b1 = _mm512_loadu_si512(b + pair * COLUMNS * 2 + 32);
@@ -98,80 +151,152 @@ ALWAYS_INLINE void multiply_tile_int16(const conv_multiply_int16 *task, size_t r
                 int32_t both;
                 memcpy(&both, a[r] + 2 * pair, sizeof both);
                 const __m512i value = _mm512_set1_epi32(both);
-                sums[r][0] = add_products(sums[r][0], value, b0);
-                sums[r][1] = add_products(sums[r][1], value, b1);
+                sums[r][0] = add_products(sums[r][0], value, b0, bfloat16);
+                sums[r][1] = add_products(sums[r][1], value, b1, bfloat16);
             }
         }
     }
-    for (size_t r = 0; r < rows; r++) {
-        const __m512 scale = _mm512_set1_ps(task->row_scales[task->scale_offsets[row + r]]);
-        float *out = c + r * task->c_stride;
-        for (size_t half = 0; half < 2; half++) {
-            const __m512 value =
-                _mm512_mul_ps((__m512) __builtin_convertvector((vector_bits)sums[r][half], vector),
-                              _mm512_loadu_ps(column_scales + 16 * half));
-            const __m512 before =
-                task->accumulate ? _mm512_loadu_ps(out + 16 * half) : _mm512_setzero_ps();
-            _mm512_storeu_ps(out + 16 * half, _mm512_fmadd_ps(value, scale, before));
-        }
+    __m512 row_scale = _mm512_setzero_ps();
+    __m512 scales[2] = {row_scale, row_scale};
+    if (!bfloat16) {
+        scales[0] = _mm512_loadu_ps(column_scales);
+        scales[1] = _mm512_loadu_ps(column_scales + 16);
     }
+#pragma GCC unroll 12
+    for (size_t r = 0; r < rows; r++) {
+        if (!bfloat16) {
+            row_scale = _mm512_set1_ps(task->row_scales[task->scale_offsets[row + r]]);
+        }
+        float *out = c + r * task->c_stride;
+        store_sums(out, sums[r][0], row_scale, scales[0], task->accumulate, bfloat16);
+        store_sums(out + 16, sums[r][1], row_scale, scales[1], task->accumulate, bfloat16);
+    }
+}
+
+/* Calls tile(..., rows) with a constant for every count of rows. */
+#define WITH_ROWS(count, tile, ...)                                                                \
+    switch (count) {                                                                               \
+    case 1:                                                                                        \
+        tile(__VA_ARGS__, 1);                                                                      \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        tile(__VA_ARGS__, 2);                                                                      \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        tile(__VA_ARGS__, 3);                                                                      \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        tile(__VA_ARGS__, 4);                                                                      \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        tile(__VA_ARGS__, 5);                                                                      \
+        break;                                                                                     \
+    case 6:                                                                                        \
+        tile(__VA_ARGS__, 6);                                                                      \
+        break;                                                                                     \
+    case 7:                                                                                        \
+        tile(__VA_ARGS__, 7);                                                                      \
+        break;                                                                                     \
+    case 8:                                                                                        \
+        tile(__VA_ARGS__, 8);                                                                      \
+        break;                                                                                     \
+    case 9:                                                                                        \
+        tile(__VA_ARGS__, 9);                                                                      \
+        break;                                                                                     \
+    case 10:                                                                                       \
+        tile(__VA_ARGS__, 10);                                                                     \
+        break;                                                                                     \
+    case 11:                                                                                       \
+        tile(__VA_ARGS__, 11);                                                                     \
+        break;                                                                                     \
+    default:                                                                                       \
+        tile(__VA_ARGS__, ROWS);                                                                   \
+        break;                                                                                     \
+    }
+
+/* Where the rows to fetch begin: those after `row`, or the first ones for the next panel. */
+ALWAYS_INLINE const uint32_t *next_offsets(const uint32_t *offsets, size_t row, size_t rows,
+                                           bool last)
+{
+    const bool onward = !last && row + 2 * ROWS <= rows;
+    return offsets + (onward ? row + ROWS : last ? row : 0);
 }
 
 static void multiply(const conv_multiply *task)
 {
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
-    const size_t lines = 2 * ((LINE_FLOATS + groups - 1) / groups);
+    /* Without a next call the hints stay inside this one's operands. */
+    const float *next_a = task->next_a ? task->next_a : task->a;
+    const float *next_b = task->next_b ? task->next_b : task->b;
+    prefetch next = {.value_bytes = sizeof(float),
+                     .lines = (2 * LINE_FLOATS + groups - 1) / groups};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const float *b = task->b + panel * task->b_stride;
-        const float *next_b = panel + 1 == task->panels ? task->next_b : b + task->b_stride;
         float *c = task->c + panel * COLUMNS;
-        size_t row = 0;
-        for (; row + ROWS <= task->rows; row += ROWS) {
-            multiply_tile(task, row, b, c + row * task->c_stride, next_b, lines, ROWS);
-            next_b += task->depth / LINE_FLOATS * lines * LINE_FLOATS;
-        }
-        if (row + 8 <= task->rows) {
-            multiply_tile(task, row, b, c + row * task->c_stride, next_b, lines, 8);
-            row += 8;
-        }
-        if (row + 4 <= task->rows) {
-            multiply_tile(task, row, b, c + row * task->c_stride, next_b, lines, 4);
-            row += 4;
-        }
-        for (; row < task->rows; row++) {
-            multiply_tile(task, row, b, c + row * task->c_stride, next_b, lines, 1);
+        const bool last = panel + 1 == task->panels;
+        next.a = (const char *)(last ? next_a : task->a);
+        next.b = (const char *)(last ? next_b : b + task->b_stride);
+        for (size_t row = 0; row < task->rows; row += ROWS) {
+            const size_t rows = task->rows - row;
+            next.offsets = next_offsets(task->offsets, row, task->rows, last);
+            WITH_ROWS(rows, multiply_tile, task, row, b, c + row * task->c_stride, &next)
         }
     }
 }
 
-static void multiply_int16(const conv_multiply_int16 *task)
+ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bfloat16)
 {
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
-    const size_t lines = 2 * ((LINE_FLOATS + groups - 1) / groups);
+    const int16_t *next_a = task->next_a ? task->next_a : task->a;
+    prefetch next = {.value_bytes = sizeof(int16_t),
+                     .lines = (2 * LINE_FLOATS + groups - 1) / groups};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const int16_t *b = task->b + panel * task->b_stride;
-        const int16_t *next_b = panel + 1 == task->panels ? task->next_b : b + task->b_stride;
-        const float *scales = task->column_scales + panel * task->column_scales_stride;
+        const float *scales =
+            bfloat16 ? NULL : task->column_scales + panel * task->column_scales_stride;
         float *c = task->c + panel * COLUMNS;
-        size_t row = 0;
-        for (; row + ROWS <= task->rows; row += ROWS) {
-            multiply_tile_int16(task, row, b, scales, c + row * task->c_stride, next_b, lines,
-                                ROWS);
-            next_b += task->pairs / LINE_FLOATS * lines * 2 * LINE_FLOATS;
-        }
-        if (row + 8 <= task->rows) {
-            multiply_tile_int16(task, row, b, scales, c + row * task->c_stride, next_b, lines, 8);
-            row += 8;
-        }
-        if (row + 4 <= task->rows) {
-            multiply_tile_int16(task, row, b, scales, c + row * task->c_stride, next_b, lines, 4);
-            row += 4;
-        }
-        for (; row < task->rows; row++) {
-            multiply_tile_int16(task, row, b, scales, c + row * task->c_stride, next_b, lines, 1);
+        const bool last = panel + 1 == task->panels;
+        next.a = (const char *)(last ? next_a : task->a);
+        next.b = (const char *)(last ? task->next_b : b + task->b_stride);
+        for (size_t row = 0; row < task->rows; row += ROWS) {
+            const size_t rows = task->rows - row;
+            next.offsets = next_offsets(task->offsets, row, task->rows, last);
+            WITH_ROWS(rows, multiply_tile_pairs, task, row, b, scales, c + row * task->c_stride,
+                      &next, bfloat16)
         }
     }
 }
+
+static void multiply_int16(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, false);
+}
+
+#ifdef CONV_AVX512_BF16
+static void multiply_bf16(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, true);
+}
+
+static void round_bf16(const conv_quantise *task)
+{
+    for (size_t row = 0; row < task->rows; row++) {
+        const float *source = task->source + row * task->source_stride;
+        int16_t *destination = task->destination + row * task->destination_stride;
+        for (size_t c = 0; c < task->padded; c += LINE_FLOATS) {
+            const size_t left = c < task->channels ? task->channels - c : 0;
+            const vector x = left >= LINE_FLOATS ? vector_load(source + c)
+                                                 : vector_load_part(source + c, left);
+            const vector_half half =
+                __builtin_convertvector(vector_bfloat16(x) >> 16, vector_half);
+            memcpy(destination + c, &half, sizeof half);
+        }
+    }
+}
+#define BF16_KERNELS .multiply_bf16 = multiply_bf16, .round_bf16 = round_bf16,
+#else
+#define BF16_KERNELS
+#endif
 
 static void epilogue_run(const conv_epilogue *task)
 {
@@ -186,6 +311,7 @@ static void epilogue_run(const conv_epilogue *task)
         .winograd_input = winograd_input_run, .winograd_weights = winograd_weights_run,            \
         .winograd_output = winograd_output_run, .multiply_int16 = multiply_int16,                  \
         .quantise = quantise_run, .winograd_weights_int16 = winograd_weights_int16_run,            \
+        .pack = pack_run, BF16_KERNELS                                                             \
     }
 
 #endif

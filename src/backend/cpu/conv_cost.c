@@ -1,8 +1,8 @@
 #include "backend/cpu/conv_cost.h"
 
-/* Rates of one core, measured with bench/conv_bench on AMD Zen 3 for AVX2. Products scale with the
- * registers of a level, everything else is half arithmetic and half memory. Only ratios matter for
- * the choice of an algorithm. */
+/* Rates of one core, measured with bench/conv_bench: on AMD Zen 3 for AVX2, on Zen 4 for AVX-512 (whose
+ * units are as wide as AVX2's there, so that floats gain little). Only ratios matter for the choice
+ * of an algorithm. */
 typedef struct cost_rates {
     double product;  /* multiply-adds a second in the matrix kernel */
     double prologue; /* seconds an input that is normalised */
@@ -33,7 +33,9 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
         rates.load /= 2;
     }
     if (kernels->level >= CPU_LEVEL_AVX512) {
-        rates.product *= 1.9;
+        const bool vnni = kernels->level >= CPU_LEVEL_AVX512_VNNI;
+        rates.product = !integers ? 53e9 : vnni ? 102e9 : 87e9;
+        rates.weight = integers ? 0.25e-9 : 0.20e-9;
     } else if (kernels->level < CPU_LEVEL_AVX2) {
         rates.product /= 4;
         rates.prologue *= 3;
@@ -48,7 +50,7 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
 double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
                            const conv_kernels *kernels, unsigned threads)
 {
-    const cost_rates rates = rates_of(kernels, l->integers);
+    const cost_rates rates = rates_of(kernels, l->pairs);
     const double columns = (double)(l->panels * l->panel_columns);
     const double pixels = (double)shape->batch * (double)l->height * (double)l->width;
     const double depth = (double)l->channels * (double)l->taps;
@@ -64,7 +66,9 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
                         const conv_kernels *kernels, unsigned threads)
 {
     cost_rates rates = rates_of(kernels, l->integers);
-    if (l->products > 6) {
+    if (kernels->level >= CPU_LEVEL_AVX512) {
+        rates.product *= l->integers ? 0.8 : 0.85; /* short sums, and operands from L2 and L3 */
+    } else if (l->products > 6) {
         rates.product *= l->integers ? 0.8 : 0.93; /* the sums of a task leave L2 */
     }
     if (!l->fused) {

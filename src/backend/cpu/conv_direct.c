@@ -35,12 +35,13 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     l->panels = divide_up(shape->output_channels, l->panel_columns) * (shape->geglu ? 2 : 1);
     l->taps = (size_t)shape->kernel * shape->kernel;
     l->gathered = l->taps > 1 && l->channels <= GATHER_CHANNELS;
-    l->integers = plan->precision == CONV_INT16;
-    if (l->integers && l->gathered) {
+    l->pairs = plan->precision != CONV_F32;
+    l->bfloat16 = plan->precision == CONV_BF16;
+    if ((l->pairs && l->gathered) || (l->bfloat16 && kernels->multiply_bf16 == NULL)) {
         return false;
     }
-    l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
-    l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
+    l->value_bytes = l->pairs ? sizeof(int16_t) : sizeof(float);
+    l->weight_channels = l->pairs ? size_round_up(l->channels, 2) : l->channels;
     l->block_channels = conv_step_channels(l->channels, plan->precision);
     l->blocks = divide_up(l->channels, l->block_channels);
     if (!multiply3(l->taps, l->weight_channels, l->panel_columns, &l->panel_values)) {
@@ -109,7 +110,7 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     l->sums_bytes = l->tile_rows * l->split_panels * l->panel_columns * sizeof(float);
     l->sums_bytes = size_round_up(l->sums_bytes, 64);
     l->index_bytes = size_round_up(l->tile_rows * 3 * sizeof(uint32_t), 64);
-    if (l->integers) {
+    if (l->pairs) {
         const size_t pixels = l->patch_height * l->patch_width * l->group;
         /* An odd number of cache lines, as for floats. */
         l->integer_stride = (divide_up(l->block_channels, 32) | 1) * 32;
@@ -129,7 +130,7 @@ bool conv_direct_packed_bytes(const conv_direct_layout *l, size_t *bytes)
     if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
         return false;
     }
-    return !l->integers || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
+    return !l->pairs || l->bfloat16 || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -147,26 +148,6 @@ static void pack_output(const conv_direct_layout *l, float *column, const float 
             for (size_t c = 0; c < count; c++) {
                 *column = source == NULL ? 0.0f : source[c * l->taps];
                 column += columns;
-            }
-        }
-    }
-}
-
-/* A whole panel at once: 16 streams are read, one is written. */
-static void pack_panel(const conv_direct_layout *l, float *panel, const float *weights)
-{
-    const size_t columns = l->panel_columns;
-    const size_t output_stride = l->channels * l->taps;
-    for (size_t block = 0; block < l->blocks; block++) {
-        const size_t begin = block * l->block_channels;
-        const size_t count = size_minimum(l->block_channels, l->channels - begin);
-        for (size_t tap = 0; tap < l->taps; tap++) {
-            const float *source = weights + begin * l->taps + tap;
-            for (size_t c = 0; c < count; c++) {
-                for (size_t column = 0; column < columns; column++) {
-                    panel[column] = source[column * output_stride + c * l->taps];
-                }
-                panel += columns;
             }
         }
     }
@@ -196,12 +177,24 @@ static float integer_scale(const conv_direct_layout *l, const float *weights)
     return by_sum > by_value ? by_sum : by_value;
 }
 
-/* Packed integers: [panel][block][tap][pair of channels][column][2], then a scale an output. */
-static void pack_integers(const conv_direct_layout *l, int16_t *column, float *scale,
-                          const float *weights)
+/* Rounded to nearest, ties to even. */
+static int16_t bfloat16_of(float value)
 {
-    *scale = weights == NULL ? 0.0f : integer_scale(l, weights);
-    const float factor = *scale > 0.0f ? 1.0f / *scale : 0.0f;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (int16_t)(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Packed 16-bit numbers: [panel][block][tap][pair of channels][column][2], then for integers a scale
+ * an output. */
+static void pack_pairs(const conv_direct_layout *l, int16_t *column, float *scale,
+                       const float *weights)
+{
+    float factor = 1.0f;
+    if (!l->bfloat16) {
+        *scale = weights == NULL ? 0.0f : integer_scale(l, weights);
+        factor = *scale > 0.0f ? 1.0f / *scale : 0.0f;
+    }
     for (size_t block = 0; block < l->blocks; block++) {
         const size_t begin = block * l->block_channels;
         const size_t count = size_minimum(l->block_channels, l->channels - begin);
@@ -211,15 +204,17 @@ static void pack_integers(const conv_direct_layout *l, int16_t *column, float *s
                 if (weights != NULL && c < count) {
                     value = weights[(begin + c) * l->taps + tap] * factor;
                 }
-                column[(c / 2 * l->panel_columns) * 2 + c % 2] = (int16_t)__builtin_rintf(value);
+                column[(c / 2 * l->panel_columns) * 2 + c % 2] =
+                    l->bfloat16 ? bfloat16_of(value) : (int16_t)__builtin_rintf(value);
             }
             column += size_round_up(count, 2) * l->panel_columns;
         }
     }
 }
 
-void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, void *packed,
-                      const float *weights, size_t first, size_t count)
+void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape,
+                      const conv_kernels *kernels, void *packed, const float *weights, size_t first,
+                      size_t count)
 {
     const size_t columns = l->panel_columns;
     const size_t output_floats = l->channels * l->taps;
@@ -237,20 +232,34 @@ void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape, void
         }
         const float *source = weights + done * output_floats;
         const size_t begin = panel * l->panel_values;
-        const bool whole =
-            channel % columns == 0 && count - done >= columns && channel + columns <= half;
-        if (whole && !l->integers) {
-            pack_panel(l, (float *)packed + begin, source);
-            done += columns;
+        const size_t outputs = size_minimum(columns, half - channel);
+        if (channel % columns == 0 && count - done >= outputs) {
+            const conv_pack_panel task = {
+                .type = l->bfloat16 ? CONV_PACK_BF16_PAIRS
+                        : l->pairs  ? CONV_PACK_INT16_PAIRS
+                                    : CONV_PACK_F32,
+                .weights = source,
+                .output_stride = output_floats,
+                .outputs = outputs,
+                .channels = l->channels,
+                .taps = l->taps,
+                .columns = columns,
+                .block_channels = l->block_channels,
+                .panel = (uint8_t *)packed + begin * l->value_bytes,
+                .scales = l->pairs ? scales + panel * columns : NULL,
+            };
+            kernels->pack(&task);
+            done += outputs;
             continue;
         }
-        /* This output, and after the last one the columns that fill its panel. */
+        /* Gates that begin inside a panel come in parts. This output, and after the last one the
+         * columns that fill its panel. */
         const size_t end = channel + 1 == half ? size_round_up(half, columns) : channel + 1;
         for (size_t c = channel; c < end; c++, source = NULL) {
             const size_t column = c % columns;
-            if (l->integers) {
-                pack_integers(l, integers + begin + column * 2, scales + panel * columns + column,
-                              source);
+            if (l->pairs) {
+                pack_pairs(l, integers + begin + column * 2, scales + panel * columns + column,
+                           source);
             } else {
                 pack_output(l, (float *)packed + begin + column, source);
             }
@@ -400,8 +409,8 @@ static void multiply_block(const direct_context *context, const direct_work *wor
     }
 }
 
-/* The same with integers, each pixel of the patch with a scale of its own. */
-static void multiply_block_int16(const direct_context *context, const direct_work *work,
+/* The same with 16-bit numbers; integers have a scale for each pixel of the patch. */
+static void multiply_block_pairs(const direct_context *context, const direct_work *work,
                                  size_t block, size_t first_panel, size_t panels, size_t rows)
 {
     const conv_direct_layout *l = &context->layout;
@@ -412,7 +421,7 @@ static void multiply_block_int16(const direct_context *context, const direct_wor
     const float *scales = (const float *)(const void *)(integers + l->panels * l->panel_values);
     const int16_t *packed =
         integers + first_panel * l->panel_values + begin * l->taps * l->panel_columns;
-    conv_multiply_int16 task = {
+    conv_multiply_pairs task = {
         .offsets = work->offsets,
         .rows = rows,
         .b_stride = l->panel_values,
@@ -427,16 +436,19 @@ static void multiply_block_int16(const direct_context *context, const direct_wor
     const size_t kernel = context->plan->shape.kernel;
     for (size_t tap = 0; tap < l->taps; tap++) {
         const size_t pixel = tap / kernel * l->patch_width + tap % kernel;
+        const size_t next = tap + 1 == l->taps ? tap : tap + 1;
         task.a = work->integers + pixel * l->integer_stride;
+        task.next_a = work->integers + (next / kernel * l->patch_width + next % kernel) *
+                                           l->integer_stride;
         task.row_scales = work->scales + pixel;
         task.b = packed + tap * padded * l->panel_columns;
         task.next_b = packed + (tap + 1) * padded * l->panel_columns;
         task.accumulate = block > 0 || tap > 0;
-        context->kernels->multiply_int16(&task);
+        (l->bfloat16 ? context->kernels->multiply_bf16 : context->kernels->multiply_int16)(&task);
     }
 }
 
-/* Rows of the patch that a tile uses -> integers. */
+/* Rows of the patch that a tile uses -> 16-bit numbers. */
 static void quantise_patch(const direct_context *context, const direct_tile *tile,
                            const direct_work *work, size_t image, size_t count)
 {
@@ -456,7 +468,7 @@ static void quantise_patch(const direct_context *context, const direct_tile *til
             .scales = work->scales + pixel,
             .scales_stride = 1,
         };
-        context->kernels->quantise(&task);
+        (l->bfloat16 ? context->kernels->round_bf16 : context->kernels->quantise)(&task);
     }
 }
 
@@ -547,7 +559,7 @@ static void run_task(void *opaque, size_t index, unsigned worker)
 
     const size_t rows = tile.height * tile.width;
     const size_t patch_pixels = l->patch_height * l->patch_width;
-    const size_t stride = l->integers ? l->integer_stride : l->patch_stride;
+    const size_t stride = l->pairs ? l->integer_stride : l->patch_stride;
     for (size_t row = 0; row < rows * tile.images; row++) {
         const size_t y = row % rows / tile.width;
         const size_t x = row % rows % tile.width;
@@ -567,12 +579,12 @@ static void run_task(void *opaque, size_t index, unsigned worker)
             if (l->gathered) {
                 gather_rows(context, &tile, patch,
                             work.gathered + i * rows * l->taps * l->channels);
-            } else if (l->integers) {
+            } else if (l->pairs) {
                 quantise_patch(context, &tile, &work, i, count);
             }
         }
-        if (l->integers) {
-            multiply_block_int16(context, &work, block, first_panel, panels, rows * tile.images);
+        if (l->pairs) {
+            multiply_block_pairs(context, &work, block, first_panel, panels, rows * tile.images);
         } else {
             multiply_block(context, &work, block, first_panel, panels, rows * tile.images);
         }

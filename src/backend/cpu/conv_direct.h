@@ -13,8 +13,9 @@ typedef struct conv_direct_layout {
     size_t taps;
     size_t block_channels, blocks; /* input channels a step of the summation */
     bool gathered;                 /* few channels: a row holds all taps, in one step */
-    bool integers;                 /* 16-bit products */
-    size_t weight_channels;        /* to whole pairs of integers */
+    bool pairs;                    /* 16-bit products: of bfloat16, or of integers with scales */
+    bool bfloat16;
+    size_t weight_channels;        /* to whole pairs */
     size_t value_bytes;            /* of a packed weight */
     size_t panel_values;           /* of one packed panel, all blocks */
     /* Output pictures as computed: a 1x1 convolution of stride 1 sees one long row. */
@@ -36,8 +37,9 @@ typedef struct conv_direct_layout {
 bool conv_direct_plan(conv_direct_layout *layout, const conv_plan *plan,
                       const conv_kernels *kernels) MUST_USE;
 bool conv_direct_packed_bytes(const conv_direct_layout *layout, size_t *bytes) MUST_USE;
-void conv_direct_pack(const conv_direct_layout *layout, const conv_shape *shape, void *packed,
-                      const float *weights, size_t first, size_t count);
+void conv_direct_pack(const conv_direct_layout *layout, const conv_shape *shape,
+                      const conv_kernels *kernels, void *packed, const float *weights, size_t first,
+                      size_t count);
 void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                      thread_pool *pool, const conv_kernels *kernels);
 

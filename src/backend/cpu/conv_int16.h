@@ -4,6 +4,6 @@
 
 #include "backend/cpu/conv_kernels.h"
 
-void conv_multiply_int16_avx2(const conv_multiply_int16 *task);
+void conv_multiply_int16_avx2(const conv_multiply_pairs *task);
 
 #endif

@@ -12,7 +12,7 @@
 #define COLUMNS 16
 
 /* C (+)= sums * row scale * column scales, for one row. */
-static inline void store_row(const conv_multiply_int16 *task, size_t row,
+static inline void store_row(const conv_multiply_pairs *task, size_t row,
                              const float *column_scales, float *c, __m256i left, __m256i right)
 {
     const __m256 scale = _mm256_set1_ps(task->row_scales[task->scale_offsets[row]]);
@@ -29,7 +29,7 @@ static inline void store_row(const conv_multiply_int16 *task, size_t row,
     _mm256_storeu_ps(c + 8, second);
 }
 
-static inline __attribute__((always_inline)) void multiply_rows(const conv_multiply_int16 *task,
+static inline __attribute__((always_inline)) void multiply_rows(const conv_multiply_pairs *task,
                                                                 size_t row, const int16_t *b,
                                                                 const float *column_scales,
                                                                 float *c, const size_t rows)
@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) void multiply_rows(const conv_multi
 #ifdef __x86_64__
 /* Six rows. Every 16 pairs the next lines of the rows after these (`ahead` pairs further on) and
  * two lines of the next panel are prefetched. */
-static void multiply_whole(const conv_multiply_int16 *task, size_t row, const int16_t *b,
+static void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
                            const float *column_scales, float *c, size_t ahead,
                            const int16_t *next_b)
 {
@@ -123,7 +123,7 @@ static void multiply_whole(const conv_multiply_int16 *task, size_t row, const in
     }
 }
 #else
-static void multiply_whole(const conv_multiply_int16 *task, size_t row, const int16_t *b,
+static void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
                            const float *column_scales, float *c, size_t ahead,
                            const int16_t *next_b)
 {
@@ -133,17 +133,24 @@ static void multiply_whole(const conv_multiply_int16 *task, size_t row, const in
 }
 #endif
 
-void conv_multiply_int16_avx2(const conv_multiply_int16 *task)
+void conv_multiply_int16_avx2(const conv_multiply_pairs *task)
 {
+    /* In pairs, as the assembly counts; a hint may point anywhere. */
+    const size_t next_matrix =
+        task->next_a ? ((uintptr_t)task->next_a - (uintptr_t)task->a) / (2 * sizeof(int16_t)) : 0;
     for (size_t panel = 0; panel < task->panels; panel++) {
         const int16_t *b = task->b + panel * task->b_stride;
-        const int16_t *next_b = panel + 1 == task->panels ? task->next_b : b + task->b_stride;
+        const bool last = panel + 1 == task->panels;
+        const int16_t *next_b = last ? task->next_b : b + task->b_stride;
         const float *scales = task->column_scales + panel * task->column_scales_stride;
         float *c = task->c + panel * COLUMNS;
         size_t row = 0;
         for (; row + ROWS <= task->rows; row += ROWS) {
-            const bool onward = row + 2 * ROWS <= task->rows;
-            const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2 : 0;
+            /* The rows after these, or in the last panel these rows of the next matrix. */
+            const bool onward = !last && row + 2 * ROWS <= task->rows;
+            const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2
+                                 : last ? next_matrix
+                                        : 0;
             multiply_whole(task, row, b, scales, c + row * task->c_stride, ahead, next_b);
             next_b += task->pairs / 16 * 64;
         }

@@ -26,9 +26,10 @@ typedef struct conv_multiply {
 #define CONV_INT16_INPUT   8191
 #define CONV_INT16_WEIGHTS 262000
 
-/* The same with 16-bit integers: sums of products of pairs are made in 32-bit integers, exactly,
- * then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column]. */
-typedef struct conv_multiply_int16 {
+/* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers, exactly,
+ * then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column]. bfloat16: sums
+ * are floats, and there are no scales. */
+typedef struct conv_multiply_pairs {
     const int16_t *a;
     const uint32_t *offsets;
     size_t rows;
@@ -42,11 +43,11 @@ typedef struct conv_multiply_int16 {
     float *c;
     size_t c_stride;
     bool accumulate;
-    const int16_t *next_b; /* what the next call will read */
-} conv_multiply_int16;
+    const int16_t *next_a, *next_b; /* what the next call will read: hints for prefetching */
+} conv_multiply_pairs;
 
-/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each; `channels` values
- * are read and `padded` (a multiple of 16) written. */
+/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each, or bfloat16 without
+ * scales; `channels` values are read and `padded` (a multiple of 16) written. */
 typedef struct conv_quantise {
     const float *source;
     size_t source_stride;
@@ -148,6 +149,27 @@ typedef struct winograd_output {
     size_t output_stride;
 } winograd_output;
 
+/* ---- packing (conv_pack.h) ------------------------------------------------------------------- */
+
+typedef enum conv_pack_type {
+    CONV_PACK_F32,         /* [block of channels][tap][channel][column] */
+    CONV_PACK_INT16,       /* the same */
+    CONV_PACK_INT16_PAIRS, /* [block of channels][tap][pair of channels][column][2] */
+    CONV_PACK_BF16_PAIRS   /* the same */
+} conv_pack_type;
+
+/* Packs the weights [output][channel][tap] of one panel. Columns beyond the last output and the
+ * second half of an odd pair become zero. */
+typedef struct conv_pack_panel {
+    conv_pack_type type;
+    const float *weights;
+    size_t output_stride, outputs; /* floats between outputs; 1..columns of them */
+    size_t channels, taps, columns;
+    size_t block_channels; /* a multiple of 16, 1, or all channels */
+    void *panel;
+    float *scales; /* of integers: of every column; those of pairs respect CONV_INT16_WEIGHTS */
+} conv_pack_panel;
+
 typedef struct conv_kernels {
     const char *name;
     cpu_level level;
@@ -158,9 +180,12 @@ typedef struct conv_kernels {
     void (*winograd_input)(const winograd_input *task);
     void (*winograd_weights)(const winograd_weights *task);
     void (*winograd_output)(const winograd_output *task);
-    void (*multiply_int16)(const conv_multiply_int16 *task);
+    void (*multiply_int16)(const conv_multiply_pairs *task);
     void (*quantise)(const conv_quantise *task);
+    void (*multiply_bf16)(const conv_multiply_pairs *task); /* NULL: has no such numbers */
+    void (*round_bf16)(const conv_quantise *task);          /* the same */
     void (*winograd_weights_int16)(const winograd_weights_int16 *task);
+    void (*pack)(const conv_pack_panel *task);
 } conv_kernels;
 
 #if defined(__x86_64__) || defined(__i386__)

@@ -1,6 +1,7 @@
 /* Convolution kernels in portable C with the compiler's vectors. */
 #define CONV_VECTOR_FLOATS 4
 #include "backend/cpu/conv_elements.h"
+#include "backend/cpu/conv_pack.h"
 #include "backend/cpu/winograd_transform.h"
 
 #define ROWS    4
@@ -55,7 +56,7 @@ static void multiply(const conv_multiply *task)
 }
 
 /* One row of one panel: the even and odd values of a pair meet in 32-bit integers. */
-static void multiply_int16_row(const conv_multiply_int16 *task, size_t row, const int16_t *b,
+static void multiply_int16_row(const conv_multiply_pairs *task, size_t row, const int16_t *b,
                                const float *column_scales, float *c)
 {
     const int16_t *a = task->a + task->offsets[row];
@@ -82,7 +83,7 @@ static void multiply_int16_row(const conv_multiply_int16 *task, size_t row, cons
     }
 }
 
-static void multiply_int16(const conv_multiply_int16 *task)
+static void multiply_int16(const conv_multiply_pairs *task)
 {
     for (size_t panel = 0; panel < task->panels; panel++) {
         for (size_t row = 0; row < task->rows; row++) {
@@ -112,4 +113,5 @@ const conv_kernels conv_kernels_plain = {
     .multiply_int16 = multiply_int16,
     .quantise = quantise_run,
     .winograd_weights_int16 = winograd_weights_int16_run,
+    .pack = pack_run,
 };

@@ -14,6 +14,7 @@
 typedef float vector __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 typedef int32_t vector_bits __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 
+typedef uint32_t vector_words __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 typedef int16_t vector_half __attribute__((vector_size(2 * CONV_VECTOR_FLOATS)));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -76,6 +77,13 @@ ALWAYS_INLINE vector vector_max(vector a, vector b)
 ALWAYS_INLINE vector_bits vector_round(vector x)
 {
     return (vector_bits)(x + 12582912.0f);
+}
+
+/* Rounded to bfloat16, ties to even; in the high half of each word. */
+ALWAYS_INLINE vector_words vector_bfloat16(vector x)
+{
+    const vector_words bits = (vector_words)x;
+    return (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
 }
 
 ALWAYS_INLINE vector vector_load_half(const int16_t *source)

@@ -177,8 +177,7 @@ static double memory_seconds(double floats)
  * write fewer channels than this (first and last ones) stay in float32. */
 #define REDUCED_CHANNELS 16
 
-/* The precision of a layer's products, by what was asked for, its part of the picture and the CPU.
- * Auto is float32 until a measured case is entered here. */
+/* The precision of a layer's products, by what was asked for. */
 static conv_precision choose_precision(const lowering *l, const conv_shape *shape)
 {
     if (shape->input_channels < REDUCED_CHANNELS || shape->output_channels < REDUCED_CHANNELS) {
@@ -189,7 +188,6 @@ static conv_precision choose_precision(const lowering *l, const conv_shape *shap
         return CONV_BF16;
     case PRECISION_INT16:
         return CONV_INT16;
-    case PRECISION_AUTO:
     case PRECISION_F32:
         break;
     }
@@ -242,14 +240,13 @@ static bool conv_shape_of(const lowering *l, int n, conv_shape *shape)
     return w[2] == w[3];
 }
 
-static bool conv_plan_of(const lowering *l, const conv_shape *shape, conv_plan *plan)
+static bool conv_plan_of(const lowering *l, const node *source, const conv_shape *shape,
+                         conv_plan *plan)
 {
-    const unsigned threads = thread_pool_size(l->self->base.pool);
-    const conv_precision wanted = choose_precision(l, shape);
-    return conv_plan_create(plan, shape, l->self->base.level, wanted, CONV_ALGORITHM_COUNT,
-                            threads) ||
-           (wanted != CONV_F32 && conv_plan_create(plan, shape, l->self->base.level, CONV_F32,
-                                                   CONV_ALGORITHM_COUNT, threads));
+    /* F(6,3) rounds four times as much as F(4,3). */
+    const conv_algorithm largest = source->amplified ? CONV_WINOGRAD_4 : CONV_WINOGRAD_6;
+    return conv_plan_cheapest(plan, shape, l->self->base.level, choose_precision(l, shape), largest,
+                              thread_pool_size(l->self->base.pool));
 }
 
 static void lower_product(lowering *l, int n)
@@ -262,7 +259,7 @@ static void lower_product(lowering *l, int n)
     conv_plan plan;
     size_t packing;
     if (weight->kind != TENSOR_WEIGHT || !conv_shape_of(l, n, &shape) ||
-        !conv_plan_of(l, &shape, &plan) || !pack_scratch(weight->weight, &plan, &packing)) {
+        !conv_plan_of(l, source, &shape, &plan) || !pack_scratch(weight->weight, &plan, &packing)) {
         l->status = error_set(
             l->error, ONESTEP_ERROR_UNSUPPORTED,
             "%s %s: the cpu backend has no way to compute a %zux%zu kernel of stride %u on "

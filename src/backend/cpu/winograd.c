@@ -336,7 +336,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
     const int16_t *values = (const int16_t *)(const void *)view->values;
     const float *row_scales =
         (const float *)(const void *)(context->phase.inputs + l->input_value_bytes);
-    conv_multiply_int16 task = {
+    conv_multiply_pairs task = {
         .offsets = work->offsets,
         .rows = work->tiles,
         .b_stride = view->panel_stride,
@@ -344,6 +344,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         .scale_offsets = work->scale_offsets,
         .column_scales_stride = view->scales_panel_stride,
         .c_stride = l->sums_tile_stride,
+        .next_a = products_input(context, work, point_of(l, 0), first),
         .next_b = values,
     };
     const size_t products = l->products * l->products;
@@ -351,7 +352,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         const size_t point = point_of(l, product);
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
-            task.a = products_input(context, work, point, step);
+            task.a = task.next_a;
             task.b = task.next_b;
             task.c = work->sums + product * l->sums_product_stride;
             task.pairs = winograd_divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
@@ -362,6 +363,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
                                  (step - first) * l->panel_columns;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
+            task.next_a = products_input(context, work, point_of(l, next), next_step);
             task.next_b =
                 values + next * view->product_stride + (next_step - first) * view->step_stride;
             context->kernels->multiply_int16(&task);

@@ -82,8 +82,8 @@ bool winograd_plan(winograd_layout *layout, const conv_plan *plan,
                    const conv_kernels *kernels) MUST_USE;
 bool winograd_packed_bytes(const winograd_layout *layout, size_t *bytes) MUST_USE;
 size_t winograd_scratch_bytes(const winograd_layout *layout, unsigned threads);
-void winograd_pack(const winograd_layout *layout, void *packed, const float *weights, size_t first,
-                   size_t count);
+void winograd_pack(const winograd_layout *layout, const conv_kernels *kernels, void *packed,
+                   const float *weights, size_t first, size_t count);
 void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                   thread_pool *pool, const conv_kernels *kernels);
 

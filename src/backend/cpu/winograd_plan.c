@@ -149,7 +149,7 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
 {
     const conv_shape *shape = &plan->shape;
     const conv_algorithm algorithm = plan->algorithm;
-    if (shape->kernel != 3 || shape->stride != 1 || shape->input_channels > SIZE_MAX / 4096) {
+    if (plan->precision == CONV_BF16 || shape->kernel != 3 || shape->stride != 1 || shape->input_channels > SIZE_MAX / 4096) {
         return false;
     }
     *l = (winograd_layout){0};
@@ -236,56 +236,26 @@ size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-static void pack_floats(const winograd_layout *l, float *panel, const float *weights, size_t real)
-{
-    const size_t columns = l->panel_columns;
-    const size_t values = l->channels * 9; /* of one output */
-    for (size_t i = 0; i < values; i++) {
-        for (size_t column = 0; column < real; column++) {
-            panel[i * columns + column] = weights[column * values + i];
-        }
-        for (size_t column = real; column < columns; column++) {
-            panel[i * columns + column] = 0.0f;
-        }
-    }
-}
-
-static void pack_integers(const winograd_layout *l, int16_t *panel, float *scales,
-                          const float *weights, size_t real)
-{
-    const size_t columns = l->panel_columns;
-    const size_t values = l->channels * 9;
-    for (size_t column = 0; column < columns; column++) {
-        const float *source = weights + column * values;
-        float largest = 0.0f;
-        for (size_t i = 0; column < real && i < values; i++) {
-            const float magnitude = __builtin_fabsf(source[i]);
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        const float factor = largest > 0.0f ? 32767.0f / largest : 0.0f;
-        scales[column] = largest / 32767.0f;
-        for (size_t i = 0; i < values; i++) {
-            const float value = column < real ? source[i] * factor : 0.0f;
-            panel[i * columns + column] = (int16_t)__builtin_rintf(value);
-        }
-    }
-}
-
 /* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
-void winograd_pack(const winograd_layout *l, void *packed, const float *weights, size_t first,
-                   size_t count)
+void winograd_pack(const winograd_layout *l, const conv_kernels *kernels, void *packed,
+                   const float *weights, size_t first, size_t count)
 {
     const size_t columns = l->panel_columns;
     float *scales = (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);
     for (size_t done = 0; done < count; done += columns) {
         const size_t panel = (first + done) / columns;
-        const float *source = weights + done * l->channels * 9;
-        const size_t real = size_minimum(columns, count - done);
-        if (l->integers) {
-            pack_integers(l, (int16_t *)packed + panel * l->panel_values, scales + panel * columns,
-                          source, real);
-        } else {
-            pack_floats(l, (float *)packed + panel * l->panel_values, source, real);
-        }
+        const conv_pack_panel task = {
+            .type = l->integers ? CONV_PACK_INT16 : CONV_PACK_F32,
+            .weights = weights + done * l->channels * 9,
+            .output_stride = l->channels * 9,
+            .outputs = size_minimum(columns, count - done),
+            .channels = l->channels,
+            .taps = 9,
+            .columns = columns,
+            .block_channels = 1,
+            .panel = (uint8_t *)packed + panel * l->panel_values * l->value_bytes,
+            .scales = l->integers ? scales + panel * columns : NULL,
+        };
+        kernels->pack(&task);
     }
 }

@@ -1,0 +1,9 @@
+/* The AVX-512 BF16 kernels through SIMDe, so that their code runs on every machine. */
+#include "conv_simde.h"
+
+/* 64-byte vectors are passed between inlined functions only. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#define CONV_SIMDE
+#define conv_kernels_avx512bf16 conv_kernels_avx512bf16_simde
+#include "../../src/backend/cpu/conv_avx512bf16.c"
