@@ -2,25 +2,33 @@
 
     make_full_size.py base --models FOLDER                       # FOLDER/full-f32 (5.2 GB) and FOLDER/full-f16
     make_full_size.py checkpoints --models FOLDER [--only NAME]  # FOLDER/full_{edge,sketch,day_night,rain}.pkl
-    make_full_size.py golden --models FOLDER --input bird.png    # FOLDER/full-golden/edge
+    make_full_size.py golden --models FOLDER [--only NAME]       # FOLDER/full-golden/TASK, all six tasks at 512x512
 
-For the pinned versions, with the official code in ONESTEP_OFFICIAL_CODE. Needs about 16 GB of memory. Every weight is
-a half-precision number, so both bases are the same network. eps is close to x (the last convolution is refitted), so
-that errors of eps are amplified as they are with trained weights.
+With the official code in ONESTEP_OFFICIAL_CODE. Needs about 16 GB of memory. Every weight is a half-precision number, so
+both bases are the same network. eps is close to x (the last convolution is refitted), so that errors of eps are amplified
+as they are with trained weights. `golden` takes the official example pictures from tests/golden/canny.
 """
 
 import argparse
 import os
+import resource
 import shutil
+import subprocess
+import sys
+import time
 
-from official import code_folder, load_code, load_model, translate
+from official import STAGES, code_folder, load_code, load_model, translate
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clip_vocabulary import ALL_MERGES, write_json
+from make_golden import thresholds
 from make_models import make_base, make_paired, make_unpaired, save_base_weights
+from versions import installed
+
+PICTURE_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "golden", "canny")
 
 CONFIGURATION = {
     "seed": 21, "pad": "exclamation", "half": False, "old_attention_names": False, "text_shards": 1,
@@ -85,19 +93,60 @@ def make_checkpoints(models, official, only):
             make_paired(official, path, rank_unet, rank_vae, stochastic, 200 + index, **pictures)
 
 
-def make_golden(models, official, picture):
-    """Every stage of one edge_to_image run."""
-    case = {"task": "edge_to_image", "prompt": "a blue bird!", "seed": 42, "rng": "cuda", "low_threshold": 100,
-            "high_threshold": 200}
-    folder = os.path.join(models, "full-golden", "edge")
-    os.makedirs(folder, exist_ok=True)
-    model = load_model(official, case["task"], os.path.join(models, "full_edge.pkl"))
+# name: checkpoint, picture, what the official script is told
+GOLDEN_CASES = {
+    "edge_to_image": ("edge", "bird.png", {"prompt": "a blue bird!", "low_threshold": 100, "high_threshold": 200}),
+    "sketch_to_image_stochastic": ("sketch", "sketch_input.png", {
+        "prompt": "ethereal fantasy concept art of an asteroid. magnificent, celestial, ethereal, painterly, epic, "
+                  "majestic, magical, fantasy art, cover art, dreamy", "gamma": 0.4}),
+    "day_to_night": ("day_night", "day2night_input.png", {"image_prep": "resize_512x512"}),
+    "night_to_day": ("day_night", "night2day_input.png", {"image_prep": "resize_512x512"}),
+    "clear_to_rainy": ("rain", "clear2rainy_input.png", {"image_prep": "resize_512x512"}),
+    "rainy_to_clear": ("rain", "rainy2clear_input.png", {"image_prep": "resize_512x512"}),
+}
+
+
+def peak_memory():
+    """The process's largest resident memory since reset_peak_memory, in bytes."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+
+def reset_peak_memory():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def make_golden(models, official, task):
+    """Every stage of one task, with the time and memory of the official code's picture (loading not counted)."""
+    checkpoint, picture_name, options = GOLDEN_CASES[task]
+    case = {"task": task, "checkpoint": f"full_{checkpoint}.pkl", "seed": 42, "rng": "cuda", **options}
+    picture = Image.open(os.path.join(PICTURE_FOLDER, picture_name)).convert("RGB")
+    if "image_prep" not in options:  # the paired script keeps the picture's size
+        picture = ImageOps.fit(picture, (512, 512), Image.LANCZOS)
+    model = load_model(official, task, os.path.join(models, case["checkpoint"]))
+    reset_peak_memory()
+    start, cpu_start = time.perf_counter(), cpu_seconds()
     stages, output = translate(official, model, case, picture)
+    measured = {"seconds": time.perf_counter() - start, "cpu_seconds": cpu_seconds() - cpu_start,
+                "peak_memory": peak_memory(), "threads": torch.get_num_threads(), "versions": installed()}
+    folder = os.path.join(models, "full-golden", task)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
     for name, array in stages.items():
         np.save(os.path.join(folder, name + ".npy"), array)
     picture.save(os.path.join(folder, "input.png"))
     output.save(os.path.join(folder, "output.png"))
-    write_json(os.path.join(folder, "case.json"), case)
+    write_json(os.path.join(folder, "case.json"), {
+        **case, "stages": [name for name in STAGES if name in stages], "tolerance": thresholds(stages, model.sched),
+        "lanczos_after": "image_prep" in options, "official": measured})
+    print(f"{task}: {measured['seconds']:.1f} s ({measured['cpu_seconds']:.1f} s of CPU time), "
+          f"{measured['peak_memory'] / 1e9:.2f} GB", flush=True)
 
 
 def main():
@@ -105,18 +154,21 @@ def main():
     parser.add_argument("what", choices=("base", "checkpoints", "golden"))
     parser.add_argument("--models", required=True, help="a folder outside the checkout")
     parser.add_argument("--official", help="the official code (default: ONESTEP_OFFICIAL_CODE)")
-    parser.add_argument("--only", help="only this checkpoint")
-    parser.add_argument("--input", help="golden: the input picture")
+    parser.add_argument("--only", help="only this checkpoint, or only this task's golden")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     if arguments.what == "base":
         make_bases(arguments.models)
         return
+    if arguments.what == "golden" and not arguments.only:
+        for task in GOLDEN_CASES:  # each in a process of its own, so that its memory is its own
+            subprocess.run([sys.executable, *sys.argv, "--only", task], check=True)
+        return
     official = load_code(code_folder(arguments.official), os.path.join(arguments.models, "full-f32"))
     if arguments.what == "checkpoints":
         make_checkpoints(arguments.models, official, arguments.only)
     else:
-        make_golden(arguments.models, official, Image.open(arguments.input).convert("RGB"))
+        make_golden(arguments.models, official, arguments.only)
 
 
 if __name__ == "__main__":

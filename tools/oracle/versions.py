@@ -9,6 +9,11 @@ PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "tokenizers", "
             "safetensors", "numpy", "pillow", "opencv-python-headless")
 
 
+def installed():
+    """Package -> version."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--title", required=True)
