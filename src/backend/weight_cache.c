@@ -31,12 +31,24 @@ struct entry {
 /* Keeps the packed form aligned. */
 #define BLOCK_HEADER 64
 
+/* Blocks that became free, oldest first: memory that is in use already is cheaper than new pages,
+ * which the system must clear. One serves the next weight of just its size. */
+#define SPARE_BLOCKS 16
+#define SPARE_BYTES  ((size_t)32 << 20)
+
+typedef struct spare_block {
+    void *block;
+    size_t bytes;
+} spare_block;
+
 struct weight_cache {
     pthread_mutex_t mutex;
     pthread_cond_t packed; /* some entry became ready or disappeared */
     entry **buckets;
     size_t bucket_count, entry_count;
     size_t limit, bytes;
+    spare_block spares[SPARE_BLOCKS];
+    size_t spare_count, spare_bytes; /* not part of `bytes` */
     entry *least_recent, *most_recent; /* of the entries that are not in use */
     uint64_t uses;                     /* acquired so far */
     uint64_t interval; /* about the most uses between two of the same entry; 0: not known */
@@ -74,10 +86,45 @@ fail:
     return ONESTEP_ERROR_MEMORY;
 }
 
-static void entry_free(entry *e)
+static void spare_remove(weight_cache *cache, size_t index)
 {
-    memory_free_aligned(e->block, e->bytes);
-    memory_free(e);
+    cache->spare_bytes -= cache->spares[index].bytes;
+    cache->spare_count--;
+    memmove(cache->spares + index, cache->spares + index + 1,
+            (cache->spare_count - index) * sizeof *cache->spares);
+}
+
+/* Drops the oldest ones until `bytes` more fit. */
+static void spare_make_room(weight_cache *cache, size_t bytes)
+{
+    while (cache->spare_count > 0 &&
+           (cache->spare_count == SPARE_BLOCKS || bytes > SPARE_BYTES - cache->spare_bytes)) {
+        memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
+        spare_remove(cache, 0);
+    }
+}
+
+static void spare_add(weight_cache *cache, void *block, size_t bytes)
+{
+    if (bytes > SPARE_BYTES) {
+        memory_free_aligned(block, bytes);
+        return;
+    }
+    spare_make_room(cache, bytes);
+    cache->spares[cache->spare_count++] = (spare_block){block, bytes};
+    cache->spare_bytes += bytes;
+}
+
+static void *spare_take(weight_cache *cache, size_t bytes)
+{
+    for (size_t i = cache->spare_count; i-- > 0;) {
+        if (cache->spares[i].bytes == bytes) {
+            void *block = cache->spares[i].block;
+            spare_remove(cache, i);
+            return block;
+        }
+    }
+    return NULL;
 }
 
 void weight_cache_destroy(weight_cache **result)
@@ -90,9 +137,11 @@ void weight_cache_destroy(weight_cache **result)
         while (cache->buckets[b]) {
             entry *e = cache->buckets[b];
             cache->buckets[b] = e->next;
-            entry_free(e);
+            memory_free_aligned(e->block, e->bytes);
+            memory_free(e);
         }
     }
+    spare_make_room(cache, SPARE_BYTES + 1);
     pthread_cond_destroy(&cache->packed);
     pthread_mutex_destroy(&cache->mutex);
     memory_free(cache->buckets);
@@ -185,7 +234,8 @@ static void drop(weight_cache *cache, entry *e)
     *link = e->next;
     cache->entry_count--;
     cache->bytes -= e->bytes;
-    entry_free(e);
+    spare_add(cache, e->block, e->bytes);
+    memory_free(e);
 }
 
 /* Learns from an entry that is used again. The longest interval counts, but is forgotten slowly.
@@ -211,23 +261,15 @@ static entry *dispensable(const weight_cache *cache)
     return forgotten ? oldest : cache->most_recent;
 }
 
-/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. Gives a
- * block of just so many bytes that became free on the way, or NULL: memory that is in use already
- * is cheaper than new pages, which the system must clear. */
-static void *make_room(weight_cache *cache, size_t limit, size_t wanted)
+/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. */
+static void make_room(weight_cache *cache, size_t limit, size_t wanted)
 {
-    void *block = NULL;
     while (cache->least_recent && (wanted > limit || cache->bytes > limit - wanted)) {
         entry *e = dispensable(cache);
         cache->was_full = true;
         list_remove(cache, e);
-        if (!block && e->bytes == wanted) {
-            block = e->block;
-            e->block = NULL;
-        }
         drop(cache, e);
     }
-    return block;
 }
 
 /* ---- using entries ------------------------------------------------------------------------- */
@@ -246,15 +288,16 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     if (!e) {
         return NULL;
     }
-    e->block = make_room(cache, cache->limit, bytes);
+    make_room(cache, cache->limit, bytes);
+    e->block = spare_take(cache, bytes);
+    const bool unused = cache->least_recent || cache->spare_count > 0;
     if (!e->block) {
-        e->block = memory_allocate_aligned(bytes, cache->least_recent ? NULL : error);
+        e->block = memory_allocate_aligned(bytes, unused ? NULL : error);
     }
-    if (!e->block && cache->least_recent) {
-        e->block = make_room(cache, 0, bytes);
-        if (!e->block) {
-            e->block = memory_allocate_aligned(bytes, error);
-        }
+    if (!e->block && unused) {
+        make_room(cache, 0, bytes);
+        spare_make_room(cache, SPARE_BYTES + 1);
+        e->block = memory_allocate_aligned(bytes, error);
     }
     if (!e->block) {
         memory_free(e);
@@ -350,7 +393,7 @@ void weight_cache_release(weight_cache *cache, const void *packed)
     pthread_mutex_lock(&cache->mutex);
     if (--e->references == 0) {
         list_append(cache, e);
-        (void)make_room(cache, cache->limit, 0);
+        make_room(cache, cache->limit, 0);
     }
     pthread_mutex_unlock(&cache->mutex);
 }
@@ -359,7 +402,7 @@ void weight_cache_set_limit(weight_cache *cache, size_t limit)
 {
     pthread_mutex_lock(&cache->mutex);
     cache->limit = limit;
-    (void)make_room(cache, limit, 0);
+    make_room(cache, limit, 0);
     pthread_mutex_unlock(&cache->mutex);
 }
 
