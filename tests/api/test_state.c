@@ -9,6 +9,9 @@
 #define EDGE   "a_edge_64x64"
 #define SKETCH "a_sketch_gamma0.4"
 
+/* All tests run with each of the precisions of main. */
+static onestep_precision precision = ONESTEP_PRECISION_F32;
+
 /* An engine, a case's model and a session on it. */
 typedef struct fixture {
     golden_case golden;
@@ -32,7 +35,7 @@ static void fixture_open(fixture *f, const char *name, unsigned threads)
     options.threads = threads;
     golden_open(&f->golden, name);
     must(onestep_engine_create(&f->engine, &options, &error), &error);
-    f->model = golden_model(&f->golden, f->engine, ONESTEP_PRECISION_AUTO);
+    f->model = golden_model(&f->golden, f->engine, precision);
     must(onestep_session_create(&f->session, f->model, &error), &error);
 }
 
@@ -394,5 +397,7 @@ int main(void)
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_dump),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failed = cmocka_run_group_tests_name("f32", tests, NULL, NULL);
+    precision = ONESTEP_PRECISION_AUTO;
+    return failed + cmocka_run_group_tests_name("auto", tests, NULL, NULL);
 }
