@@ -107,6 +107,10 @@ static onestep_status session_plan(onestep_session *session, const picture_shape
     return ONESTEP_OK;
 }
 
+/* Beside activations and packed weights: the program and its tables, pages of the files that are just
+ * being packed, blocks that the weight cache keeps to use again. Measured at full size. */
+#define OTHER_BYTES ((uint64_t)128 << 20)
+
 /* What the memory limit leaves for packed weights beside the activations. */
 static onestep_status divide_memory(onestep_session *session, const plan *p, onestep_error *error)
 {
@@ -120,7 +124,9 @@ static onestep_status divide_memory(onestep_session *session, const plan *p, one
                          "this picture needs %.0f MB for activations, the memory limit is %.0f MB",
                          (double)arena / 1e6, (double)limit / 1e6);
     }
-    weight_cache_set_limit(model_weight_cache(session->model), (size_t)(limit - arena));
+    uint64_t left = limit - arena;
+    left = left > OTHER_BYTES ? left - OTHER_BYTES : 0;
+    weight_cache_set_limit(model_weight_cache(session->model), (size_t)left);
     return ONESTEP_OK;
 }
 
