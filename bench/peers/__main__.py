@@ -271,6 +271,7 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stopped worker is not left behind
     if not options.models:
         with open(options.output, encoding="utf-8") as file:
             results = json.load(file)

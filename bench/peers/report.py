@@ -30,7 +30,7 @@ def rows(done):
 def label(engine, result, run):
     """Name and precision, as it really ran."""
     ran_in = result.get("ran_in") or run.get("precision") or engine.precision
-    asked = "" if ran_in == engine.precision else f" ({engine.precision} asked for)"
+    asked = "" if engine.precision in (ran_in, "auto") else f" ({engine.precision} asked for)"
     return f"{engine.label}, {ran_in}{asked}"
 
 
