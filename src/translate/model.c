@@ -244,14 +244,10 @@ static onestep_status choose_precision(onestep_model *model, onestep_precision w
     return error_set(error, ONESTEP_ERROR_ARGUMENT, "precision %d is unknown", (int)wanted);
 }
 
-/* Packed weights that are kept between pictures when no memory limit is given. */
-#define DEFAULT_WEIGHT_CACHE_BYTES ((size_t)1 << 30)
-
+/* The session says how much may stay packed, when it knows the size of the pictures. */
 static onestep_status create_weight_cache(onestep_model *model, onestep_error *error)
 {
-    uint64_t limit = engine_memory_limit(base_engine(model->base));
-    size_t bytes = limit == 0 ? DEFAULT_WEIGHT_CACHE_BYTES : (size_t)(limit / 4);
-    onestep_status status = weight_cache_create(&model->weight_cache, bytes, error);
+    onestep_status status = weight_cache_create(&model->weight_cache, 0, error);
     if (status == ONESTEP_OK) {
         weight_cache_release_sources(model->weight_cache, true);
     }

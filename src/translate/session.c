@@ -111,22 +111,41 @@ static onestep_status session_plan(onestep_session *session, const picture_shape
  * being packed, blocks that the weight cache keeps to use again. Measured at full size. */
 #define OTHER_BYTES ((uint64_t)128 << 20)
 
+/* What a session takes when no limit is given, unless its pictures need more. In float32 all weights
+ * of SD-Turbo stay packed, as packing them again would be half of a small picture's time. */
+#define DEFAULT_BYTES_INT16 UINT64_C(2000000000)
+#define DEFAULT_BYTES_FLOAT UINT64_C(5000000000)
+
+/* Packed weights that stay beside large pictures all the same. */
+#define LEAST_WEIGHT_BYTES UINT64_C(1000000000)
+
+static uint64_t default_weight_bytes(const onestep_session *session, size_t arena)
+{
+    const bool integers = model_precision(session->model) == PRECISION_INT16;
+    const uint64_t wanted = integers ? DEFAULT_BYTES_INT16 : DEFAULT_BYTES_FLOAT;
+    const uint64_t taken = (uint64_t)arena + OTHER_BYTES;
+    uint64_t weights = wanted > taken ? wanted - taken : 0;
+    weights = weights > LEAST_WEIGHT_BYTES ? weights : LEAST_WEIGHT_BYTES;
+    const uint64_t quarter = memory_default_bytes() / 4;
+    return quarter > 0 && quarter < weights ? quarter : weights;
+}
+
 /* What the memory limit leaves for packed weights beside the activations. */
 static onestep_status divide_memory(onestep_session *session, const plan *p, onestep_error *error)
 {
-    uint64_t limit = engine_memory_limit(base_engine(model_base(session->model)));
-    size_t arena = plan_arena_bytes(p);
+    const uint64_t limit = engine_memory_limit(base_engine(model_base(session->model)));
+    const size_t arena = plan_arena_bytes(p);
+    uint64_t weights;
     if (limit == 0) {
-        return ONESTEP_OK;
-    }
-    if (arena > limit) {
+        weights = default_weight_bytes(session, arena);
+    } else if (arena > limit) {
         return error_set(error, ONESTEP_ERROR_MEMORY,
                          "this picture needs %.0f MB for activations, the memory limit is %.0f MB",
                          (double)arena / 1e6, (double)limit / 1e6);
+    } else {
+        weights = limit - arena > OTHER_BYTES ? limit - arena - OTHER_BYTES : 0;
     }
-    uint64_t left = limit - arena;
-    left = left > OTHER_BYTES ? left - OTHER_BYTES : 0;
-    weight_cache_set_limit(model_weight_cache(session->model), (size_t)left);
+    weight_cache_set_limit(model_weight_cache(session->model), (size_t)weights);
     return ONESTEP_OK;
 }
 

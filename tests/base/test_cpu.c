@@ -1,5 +1,5 @@
 #include "base/base.h"
-#include "base/cpu_count.h"
+#include "base/allowance.h"
 #include "support/check.h"
 
 #include <sched.h>
@@ -138,6 +138,23 @@ static void quotas_of_version_1(void **state)
     assert_int_equal(limit("4:cpuset:/job\n"), 0);
 }
 
+static void memory_limits(void **state)
+{
+    (void)state;
+    char path[128], groups[128];
+    snprintf(path, sizeof path, "%s/memberships", root);
+    snprintf(groups, sizeof groups, "%s/sys", root);
+    put("memberships", "0::/service/one\n");
+    put("sys/service/one/memory.max", "max\n");
+    assert_int_equal(cgroup_memory_limit(path, groups), 0);
+    put("sys/service/memory.max", "5000000000\n");
+    assert_true(cgroup_memory_limit(path, groups) == UINT64_C(5000000000));
+    put("memberships", "4:memory:/job\n");
+    put("sys/memory/job/memory.limit_in_bytes", "300000000\n");
+    assert_int_equal(cgroup_memory_limit(path, groups), 300000000);
+    assert_true(memory_default_bytes() > 1 << 20);
+}
+
 static void odd_memberships_give_no_limit(void **state)
 {
     (void)state;
@@ -156,6 +173,7 @@ int main(void)
         cmocka_unit_test(count_follows_the_affinity_mask),
         cmocka_unit_test_setup_teardown(quotas_of_version_2, make_root, remove_root),
         cmocka_unit_test_setup_teardown(quotas_of_version_1, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(memory_limits, make_root, remove_root),
         cmocka_unit_test_setup_teardown(odd_memberships_give_no_limit, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
