@@ -79,6 +79,23 @@ function(onestep_embed file name)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${file})
 endfunction()
 
+# Files of the web page, as FILE (web/NAME becomes /NAME) or FILE=PATH: page_arrays.inc has
+# the bytes, page_table.inc {path, bytes, size} of each.
+function(onestep_page)
+  set(arrays "")
+  set(table "")
+  foreach(entry ${ARGN})
+    string(REGEX REPLACE "=.*" "" file ${entry})
+    string(REGEX REPLACE ".*=|^web" "" path ${entry})
+    string(MAKE_C_IDENTIFIER page_${file} name)
+    onestep_embed(${file} ${name}.inc)
+    string(APPEND arrays "static const uint8_t ${name}[] = {\n#include \"${name}.inc\"\n};\n")
+    string(APPEND table "    {\"${path}\", ${name}, sizeof ${name}},\n")
+  endforeach()
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/embedded/page_arrays.inc CONTENT "${arrays}")
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/embedded/page_table.inc CONTENT "${table}")
+endfunction()
+
 # The library from all folders: libonestep.so with only the public names, and libonestep.a as one
 # object whose internal names are made local, so that they cannot meet a program's own.
 function(onestep_library)

@@ -9,9 +9,21 @@ function headers(accept) {
   return token ? { Accept: accept, Authorization: `Bearer ${token}` } : { Accept: accept };
 }
 
-// fetch that asks for a token when the server wants one, and fails with words.
-async function request(path, options, accept) {
-  for (;;) {
+// A busy server is asked again this often, when it says that it takes not too long.
+const RETRIES = 5;
+const RETRY_SECONDS_MOST = 60;
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => { clearTimeout(timer); reject(signal.reason); };
+    const timer = setTimeout(() => { signal?.removeEventListener('abort', stop); resolve(); }, seconds * 1000);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
+
+// fetch that asks for a token when the server wants one, waits while it is busy, and fails with words.
+async function request(path, options, accept, onBusy) {
+  for (let busy = 0; ;) {
     let response;
     try {
       response = await fetch(path, { ...options, headers: headers(accept) });
@@ -25,6 +37,13 @@ async function request(path, options, accept) {
         sessionStorage.setItem('onestep.token', token);
         continue;
       }
+    }
+    const wait = Number(response.headers.get('Retry-After'));
+    if (onBusy && [429, 503].includes(response.status) && wait > 0 && wait <= RETRY_SECONDS_MOST && busy < RETRIES) {
+      busy += 1;
+      onBusy(wait);
+      await pause(wait, options.signal);
+      continue;
     }
     if (!response.ok) throw new Error(await explain(response));
     return response;
@@ -69,7 +88,7 @@ export async function translate(picture, fields, { signal, onProgress }) {
   }
   form.append('image', picture, 'picture');
   const response = await request('/v1/translate', { method: 'POST', body: form, signal },
-    'text/event-stream');
+    'text/event-stream', (wait) => onProgress(0, `waiting: the server is busy, next try in ${wait} s`));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
   for (;;) {

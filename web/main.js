@@ -1,9 +1,9 @@
 // The frame: tabs, colours, shortcuts, dropped and pasted pictures, the server's state.
 import { listTasks, onTokenNeeded, serverState } from '/client.js';
-import { sketchTab, startSketch } from '/sketch.js';
+import { $, kept } from '/controls.js';
 import { photoTab, startPhoto } from '/photo.js';
+import { sketchTab, startSketch } from '/sketch.js';
 
-const $ = (id) => document.getElementById(id);
 const tabs = { sketch: sketchTab, photo: photoTab };
 let open = 'sketch';
 
@@ -43,10 +43,10 @@ function startTheme() {
     const text = `Colours: ${names[order.indexOf(theme)]}`;
     $('theme').setAttribute('aria-label', text);
     $('theme').title = text;
-    localStorage.setItem('onestep.theme', theme);
+    kept.set('theme', theme);
   };
-  const kept = localStorage.getItem('onestep.theme') || '';
-  apply(order.includes(kept) ? kept : '');
+  const before = kept.get('theme') || '';
+  apply(order.includes(before) ? before : '');
   $('theme').addEventListener('click', () => {
     const now = document.documentElement.dataset.theme || '';
     apply(order[(order.indexOf(now) + 1) % 3]);
@@ -56,17 +56,22 @@ function startTheme() {
 /* ---- keys ------------------------------------------------------------------------------------------- */
 
 function startKeys() {
+  const keys = { '?': () => $('help').showModal(), 1: () => openTab('sketch', true), 2: () => openTab('photo', true),
+    p: () => tabs[open].prompt.focus() };
   document.addEventListener('keydown', (event) => {
-    if (document.querySelector('dialog[open]')) return;
-    const typing = event.target.closest('textarea, input:not([type="range"]):not([type="checkbox"]), select');
-    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+    if (document.querySelector('dialog[open]') || event.altKey) return;
+    const control = event.ctrlKey || event.metaKey;
+    const typing = event.target.closest('textarea, select, input:not([type="range"], [type="checkbox"], [type="radio"])');
+    if (control && event.key === 'Enter') {
       tabs[open].run();
+    } else if (control && event.key.toLowerCase() === 's') {
+      tabs[open].save();
     } else if (event.key === 'Escape') {
       tabs[open].cancel();
     } else if (typing) {
       return;
-    } else if (event.key === '?') {
-      $('help').showModal();
+    } else if (!control && event.key.toLowerCase() in keys) {
+      keys[event.key.toLowerCase()]();
     } else if (!tabs[open].shortcut(event)) {
       return;
     }

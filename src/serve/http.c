@@ -11,6 +11,8 @@
 
 /* Bodies in flight may hold this many times the largest body. */
 #define BODIES_MOST 8
+/* Browsers and proxies send about twenty. */
+#define HEADERS_MOST 100
 /* A body that is too large is still read up to this many times the limit, so that its client hears
  * why. */
 #define DISCARD_MOST 4
@@ -184,6 +186,11 @@ static unsigned check_request(exchange *x, struct MHD_Connection *c, const char 
     bool post = strcmp(method, "POST") == 0;
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     bool wants_post = x->route == ROUTE_TRANSLATE || x->route == ROUTE_EDITS;
+    int headers = MHD_get_connection_values(c, MHD_HEADER_KIND, NULL, NULL);
+    if (headers > HEADERS_MOST) {
+        return refuse(x, 431, "the request has %d headers; this server takes %d", headers,
+                      HEADERS_MOST);
+    }
     if (x->route == ROUTE_HEALTH || x->route == ROUTE_READY) {
         return get ? 0 : refuse(x, 405, "%s: GET it", x->path);
     }
@@ -510,7 +517,7 @@ static enum MHD_Result answer_get(exchange *x, struct MHD_Connection *c, const c
                              MHD_create_response_from_buffer(file->size,
                                                              (void *)(uintptr_t)file->bytes,
                                                              MHD_RESPMEM_PERSISTENT),
-                             file->media_type, file->size);
+                             page_media_type(file), file->size);
     }
 }
 

@@ -54,6 +54,9 @@ typedef struct serve_config {
     uint64_t pixels_most;   /* of a picture file */
     uint64_t work_most;     /* pixels that are translated */
     double timeout_seconds; /* from the end of the body to the picture */
+    /* How long a client may take to send a request or to take an answer, however steadily it
+     * drips. */
+    double client_seconds;
     uint32_t side;          /* the side the models were trained for: warm-up and the page */
     bool warm_up;
     bool demo; /* told to the page */

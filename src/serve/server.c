@@ -8,10 +8,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* How often the watcher looks, and how long a client may take to send a request or to take an
- * answer, however steadily it drips. */
+/* How often the watcher looks. */
 #define WATCH_NANOSECONDS 100000000L
-#define TRANSFER_SECONDS  60.0
 /* Seconds without any byte before a connection is closed. */
 #define IDLE_SECONDS 20u
 /* Bytes of request line and headers, and other memory of a connection. */
@@ -26,6 +24,7 @@ void serve_config_init(serve_config *config)
                              .pixels_most = (uint64_t)32 << 20,
                              .work_most = (uint64_t)1 << 20,
                              .timeout_seconds = 300,
+                             .client_seconds = 60,
                              .side = 512,
                              .warm_up = true};
 }
@@ -76,7 +75,7 @@ static void watch_connections(server *s, double now)
 {
     pthread_mutex_lock(&s->connection_lock);
     for (connection *c = s->connections; c; c = c->next) {
-        if (!c->working && now - c->since > TRANSFER_SECONDS) {
+        if (!c->working && now - c->since > s->config.client_seconds) {
             shutdown(c->socket, SHUT_RDWR);
             c->since = now;
         }

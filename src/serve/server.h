@@ -99,11 +99,12 @@ unsigned request_read(server *s, job *j, bool openai, const char *content_type, 
 
 /* page.c: the embedded files. */
 typedef struct page_file {
-    const char *path, *media_type;
+    const char *path;
     const uint8_t *bytes;
     size_t size;
 } page_file;
 const page_file *page_find(const char *path);
+const char *page_media_type(const page_file *file);
 
 /* access.c: one line an answer, on stderr. */
 typedef struct access_line {
