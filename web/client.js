@@ -10,7 +10,7 @@ function headers(accept) {
 }
 
 // A busy server is asked again this often, when it says that it takes not too long.
-const RETRIES = 5;
+const RETRIES = 20;
 const RETRY_SECONDS_MOST = 60;
 
 function pause(seconds, signal) {

@@ -95,9 +95,11 @@ function showTask() {
 
 /* ---- the picture ------------------------------------------------------------------------------------- */
 
-async function setPicture(blob) {
+async function setPicture(chosenFile) {
+  // A copy: the file may change or vanish before it is sent.
+  const blob = new Blob([await chosenFile.arrayBuffer()], { type: chosenFile.type });
   const decoded = await createImageBitmap(blob);
-  runner.cancel();
+  runner.drop();
   picture = decoded;
   file = blob;
   if (inputUrl) URL.revokeObjectURL(inputUrl);

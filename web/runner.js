@@ -37,7 +37,12 @@ export function makeRunner(tab) {
   return {
     say,
     cancel() { current?.abort(); },
-    isBusy: () => current !== null,
+    // Cancels without a word: something else is shown already.
+    drop() {
+      current?.abort();
+      current = null;
+      busy(false);
+    },
     // `work` gets {signal, part(from, to)}; part gives an onProgress for this share of the whole.
     // Its error is told in words; whatever a dropped run still does is not seen.
     async run(work) {

@@ -1,5 +1,5 @@
 // The sketch tab: words, style, guidance and seed; live pictures; history.
-import { $, chips, choose, chosen, describe, download, fileName, kept, rollDice, seedIsGood } from '/controls.js';
+import { $, choose, chosen, describe, download, fileName, kept, rollDice, seedIsGood } from '/controls.js';
 import { translate } from '/client.js';
 import { drawingKey, dropStroke, isBlank, place, sketchBlob, startDrawing } from '/drawing.js';
 import { makeHistory } from '/history.js';
@@ -10,21 +10,21 @@ const TASK = 'sketch_to_image_stochastic';
 /* ---- styles: a look in words; {prompt} stands for the user's -------------------------------------- */
 
 const STYLES = {
-  none: ['No style', '{prompt}'],
-  cinematic: ['Cinematic', 'film still of {prompt}, wide lens, soft key light, shallow focus, rich colour grading, fine grain'],
-  model: ['3D model', '{prompt} as a clean 3D render, smooth surfaces, studio lighting, global illumination, high detail'],
-  anime: ['Anime', 'anime drawing of {prompt}, crisp line work, cel shading, bright colours, painted background'],
-  digital: ['Digital art', 'digital painting of {prompt}, confident brushwork, matte finish, layered light, very detailed'],
-  photo: ['Photographic', 'photograph of {prompt}, 50 mm lens, natural light, sharp focus, true colours'],
-  pixel: ['Pixel art', 'pixel art of {prompt}, low resolution, limited palette, clean blocks, 16-bit game look'],
-  fantasy: ['Fantasy art', 'fantasy illustration of {prompt}, magical light, epic scenery, ornate detail, storybook mood'],
-  neon: ['Neonpunk', 'neonpunk scene of {prompt}, glowing magenta and cyan, rain and reflections, night city, vivid contrast'],
-  manga: ['Manga', 'manga panel of {prompt}, black ink, screentone shading, strong line weight, dynamic composition'],
+  none: '{prompt}',
+  cinematic: 'film still of {prompt}, wide lens, soft key light, shallow focus, rich colour grading, fine grain',
+  model: '{prompt} as a clean 3D render, smooth surfaces, studio lighting, global illumination, high detail',
+  anime: 'anime drawing of {prompt}, crisp line work, cel shading, bright colours, painted background',
+  digital: 'digital painting of {prompt}, confident brushwork, matte finish, layered light, very detailed',
+  photo: 'photograph of {prompt}, 50 mm lens, natural light, sharp focus, true colours',
+  pixel: 'pixel art of {prompt}, low resolution, limited palette, clean blocks, 16-bit game look',
+  fantasy: 'fantasy illustration of {prompt}, magical light, epic scenery, ornate detail, storybook mood',
+  neon: 'neonpunk scene of {prompt}, glowing magenta and cyan, rain and reflections, night city, vivid contrast',
+  manga: 'manga panel of {prompt}, black ink, screentone shading, strong line weight, dynamic composition',
 };
 
 function showStyle() {
   const name = chosen($('style'));
-  $('style-text').value = kept.get(`style.${name}`) || STYLES[name][1];
+  $('style-text').value = kept.get(`style.${name}`) || STYLES[name];
 }
 
 function fullPrompt() {
@@ -122,7 +122,7 @@ function soon() {
 
 async function restore(entry) {
   clearTimeout(timer);
-  runner.cancel();
+  runner.drop();
   const { words, style, styleText, gamma, seed } = entry.settings;
   $('sketch-prompt').value = words;
   choose($('style'), style);
@@ -207,8 +207,7 @@ export const sketchTab = {
 };
 
 export function startSketch() {
-  chips($('style'), Object.entries(STYLES).map(([name, [title]]) => [name, title]), () => { showStyle(); soon(); });
-  choose($('style'), 'none');
+  $('style').addEventListener('change', () => { showStyle(); soon(); });
   showStyle();
   $('style-text').addEventListener('input', () => {
     kept.set(`style.${chosen($('style'))}`, $('style-text').value);

@@ -85,14 +85,15 @@ class Browser:
         actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self._actions([{"type": "key", "id": "keyboard", "actions": actions}])
 
-    def draw(self, selector, points, kind="mouse"):
+    def draw(self, selector, points, kind="mouse", pressure=0.5):
         """Draws a line with a real pointer; points are fractions of the element's box."""
         box = self.run("const b = document.querySelector(arguments[0]).getBoundingClientRect();"
                        "return [b.left, b.top, b.width, b.height];", selector)
         places = [(round(box[0] + x * box[2]), round(box[1] + y * box[3])) for x, y in points]
         actions = [{"type": "pointerMove", "duration": 0, "x": places[0][0], "y": places[0][1]},
-                   {"type": "pointerDown", "button": 0}]
-        actions += [{"type": "pointerMove", "duration": 20, "x": x, "y": y} for x, y in places[1:]]
+                   {"type": "pointerDown", "button": 0, "pressure": pressure}]
+        actions += [{"type": "pointerMove", "duration": 20, "x": x, "y": y, "pressure": pressure}
+                    for x, y in places[1:]]
         actions.append({"type": "pointerUp", "button": 0})
         self._actions([{"type": "pointer", "id": kind, "parameters": {"pointerType": kind},
                         "actions": actions}])
@@ -100,19 +101,34 @@ class Browser:
     def _actions(self, actions):
         self._call("POST", self.session + "/actions", {"actions": actions})
 
+    def devtools(self, command, **parameters):
+        return self._call("POST", self.session + "/goog/cdp/execute",
+                          {"cmd": command, "params": parameters})
+
     def resize(self, width, height):
         # Chrome's windows have a least width; what is emulated has none.
-        self._call("POST", self.session + "/goog/cdp/execute", {
-            "cmd": "Emulation.setDeviceMetricsOverride",
-            "params": {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}})
+        self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                      deviceScaleFactor=1, mobile=False)
+
+    def prefer(self, colours):
+        self.devtools("Emulation.setEmulatedMedia",
+                      features=[{"name": "prefers-color-scheme", "value": colours}])
 
     def offline(self, on):
-        self._call("POST", self.session + "/goog/cdp/execute",
-                   {"cmd": "Network.enable", "params": {}})
-        self._call("POST", self.session + "/goog/cdp/execute", {
-            "cmd": "Network.emulateNetworkConditions",
-            "params": {"offline": on, "latency": 0, "downloadThroughput": -1,
-                       "uploadThroughput": -1}})
+        self.devtools("Network.enable")
+        self.devtools("Network.emulateNetworkConditions", offline=on, latency=0,
+                      downloadThroughput=-1, uploadThroughput=-1)
+
+    def drop(self, selector, path):
+        """Drags a file from outside onto the middle of an element."""
+        x, y = self.run("const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+                        "return [b.left + b.width / 2, b.top + b.height / 2];", selector)
+        data = {"items": [], "files": [path], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.devtools("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def downloads_to(self, folder):
+        self.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=folder)
 
     def complaints(self):
         """Errors in the browser's console."""
@@ -123,6 +139,9 @@ class Browser:
         data = self._call("GET", self.session + "/screenshot")
         with open(path, "wb") as file:
             file.write(base64.b64decode(data))
+
+    def element_shot(self, selector):
+        return base64.b64decode(self._call("GET", f"{self.session}/element/{self.find(selector)}/screenshot"))
 
     def close(self):
         try:
