@@ -466,6 +466,7 @@ static onestep_status serve(serving *v, onestep_error *error)
 {
     const struct timespec pause = {.tv_nsec = 50000000};
     server *s = NULL;
+    v->config.small_at_once = onestep_engine_threads(v->engine) > 1 ? 2 : 1;
     v->config.tasks = v->tasks;
     v->config.task_count = v->task_count;
     v->config.fields = (serve_fields){.context = v,

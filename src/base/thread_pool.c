@@ -1,9 +1,9 @@
 /* A pool of threads that run the iterations of a loop.
  *
- * One loop runs at a time. Its iterations are claimed one by one from a shared counter, by the
- * caller too, so a worker that wakes up late costs nothing: the caller closes the loop when the
- * counter has run out and waits only for those that joined it. Everything a loop needs is guarded
- * by the word `state`:
+ * The workers have one loop at a time; a caller that comes meanwhile runs its own alone. Iterations
+ * are claimed one by one from a shared counter, by the caller too, so a worker that wakes up late
+ * costs nothing: the caller closes the loop when the counter has run out and waits only for those
+ * that joined it. Everything a loop needs is guarded by the word `state`:
  *
  *   bits 16..63  number of the loop
  *   bit  15      open: workers may join
@@ -44,7 +44,7 @@ struct thread_pool {
     bool may_watch;      /* no more threads than CPUs */
     _Atomic pid_t owner; /* the process whose threads these are; negative: it is making them */
 
-    pthread_mutex_t turn; /* held by the caller whose loop runs */
+    pthread_mutex_t turn; /* held by the caller whose loop the workers run */
     pthread_mutex_t lock; /* for sleeping and waking */
     pthread_cond_t work, finished;
     atomic_uint sleepers; /* workers in pthread_cond_wait(work), or about to */
@@ -332,19 +332,20 @@ void thread_pool_run(thread_pool *pool, size_t count, thread_pool_task task, voi
         return;
     }
     adopt(pool);
-    pthread_mutex_lock(&pool->turn);
-    if (count == 1 || pool->size == 1) {
+    /* Two callers at once keep the CPUs busy by themselves: handing the workers from one to the
+     * other would only cost. */
+    if (count == 1 || pool->size == 1 || pthread_mutex_trylock(&pool->turn) != 0) {
         for (size_t i = 0; i < count; ++i) {
             task(context, i, 0);
         }
-    } else {
-        pool->task = task;
-        pool->context = context;
-        pool->count = count;
-        atomic_store(&pool->next, 0);
-        open_loop(pool);
-        claim_iterations(pool, 0);
-        close_loop(pool);
+        return;
     }
+    pool->task = task;
+    pool->context = context;
+    pool->count = count;
+    atomic_store(&pool->next, 0);
+    open_loop(pool);
+    claim_iterations(pool, 0);
+    close_loop(pool);
     pthread_mutex_unlock(&pool->turn);
 }

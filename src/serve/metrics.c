@@ -56,10 +56,16 @@ void metrics_stage(metrics *m, metric_stage stage, double seconds)
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_picture(metrics *m, double engine_seconds)
+void metrics_picture(metrics *m)
 {
     pthread_mutex_lock(&m->lock);
     m->pictures++;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void metrics_busy(metrics *m, double engine_seconds)
+{
+    pthread_mutex_lock(&m->lock);
     m->busy_seconds += engine_seconds;
     pthread_mutex_unlock(&m->lock);
 }

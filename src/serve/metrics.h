@@ -60,7 +60,8 @@ void metrics_create(metrics *m);
 void metrics_destroy(metrics *m);
 void metrics_request(metrics *m, metric_route route, unsigned code);
 void metrics_stage(metrics *m, metric_stage stage, double seconds);
-void metrics_picture(metrics *m, double engine_seconds);
+void metrics_picture(metrics *m);
+void metrics_busy(metrics *m, double engine_seconds);
 void metrics_cancelled(metrics *m);
 void metrics_print(metrics *m, const metric_gauges *gauges, text_buffer *out);
 /* The mean time that the engine takes for a picture; `fallback` before the first. */

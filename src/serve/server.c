@@ -25,6 +25,7 @@ void serve_config_init(serve_config *config)
                              .work_most = (uint64_t)1 << 20,
                              .timeout_seconds = 300,
                              .client_seconds = 60,
+                             .small_at_once = 1,
                              .side = 512,
                              .warm_up = true};
 }
@@ -157,7 +158,8 @@ onestep_status server_start(server **result, const serve_config *config, onestep
     metrics_create(&s->metrics);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->connection_lock, NULL);
-    pthread_mutex_init(&s->engine, NULL);
+    /* Large models keep few sessions: each holds activation memory of its last sizes. */
+    turns_create(&s->turns, config->small_at_once, config->demo ? SERVE_SESSIONS_MOST : 2);
     pthread_mutex_init(&s->log_lock, NULL);
     pthread_cond_init(&s->work, NULL);
     onestep_status status = start_daemon(s, error);
@@ -246,11 +248,10 @@ void server_stop(server **result)
     if (s->daemon) {
         MHD_stop_daemon(s->daemon);
     }
-    sessions_destroy(s);
+    turns_destroy(&s->turns);
     metrics_destroy(&s->metrics);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->log_lock);
-    pthread_mutex_destroy(&s->engine);
     pthread_mutex_destroy(&s->connection_lock);
     pthread_mutex_destroy(&s->lock);
     memory_free(s);

@@ -8,13 +8,13 @@
 #include <pthread.h>
 
 enum {
-    /* One lane reads a picture, one has the engine, one writes a picture. */
-    SERVE_LANES = 3,
+    /* One lane reads a picture, two may have the engine, one writes a picture. */
+    SERVE_LANES = 4,
     /* Threads that wait for sockets. */
     SERVE_HTTP_THREADS = 2,
     SERVE_CONNECTIONS_MOST = 1024,
     /* Sessions that keep their plans and activation memory. */
-    SERVE_SESSIONS_MOST = 6
+    SERVE_SESSIONS_MOST = 8
 };
 
 /* An open connection, watched for clients that send or take their bytes too slowly. */
@@ -29,7 +29,21 @@ typedef struct held_session {
     const onestep_model *model;
     onestep_session *session;
     uint64_t used;
+    bool busy;
 } held_session;
+
+/* turns.c: who translates now, and the sessions. */
+typedef struct turns {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    uint64_t next, now; /* tickets */
+    size_t users, small_most;
+    bool alone;   /* a large picture has the engine */
+    double since; /* work before is counted already */
+    held_session sessions[SERVE_SESSIONS_MOST];
+    size_t sessions_most;
+    uint64_t uses;
+} turns;
 
 struct server {
     serve_config config;
@@ -50,10 +64,7 @@ struct server {
     connection *connections;
     size_t connection_count;
 
-    pthread_mutex_t engine; /* who translates now, and the sessions */
-    held_session sessions[SERVE_SESSIONS_MOST];
-    uint64_t session_uses;
-
+    turns turns;
     pthread_mutex_t log_lock;
     pthread_t lanes[SERVE_LANES], watcher;
     size_t lanes_started; /* under the lock */
@@ -70,9 +81,17 @@ void http_completed(void *context, struct MHD_Connection *connection, void **sta
 void http_connection(void *context, struct MHD_Connection *connection, void **state,
                      enum MHD_ConnectionNotificationCode code);
 
+/* `small_most` small pictures are translated at a time. */
+void turns_create(turns *t, size_t small_most, size_t sessions_most);
+void turns_destroy(turns *t);
+/* Waits for the engine; `*held` is the caller's until turn_end. */
+onestep_status turn_begin(turns *t, onestep_model *model, bool small, held_session **held,
+                          onestep_error *error) MUST_USE;
+/* The seconds that the engine has worked since this was last asked. */
+double turn_end(turns *t, held_session *held);
+
 /* work.c: translating. */
 void *lane_run(void *context);
-void sessions_destroy(server *s);
 /* Makes an event known to the connection; the caller holds the lock. */
 void job_event(job *j, const char *event, const char *data);
 /* Marks a job done and wakes its connection; the caller holds the lock. */

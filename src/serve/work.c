@@ -15,6 +15,9 @@
 #define SIMPLE_PIXELS  ((uint64_t)4 << 20)
 #define EXPANSION_MOST 2000
 
+/* What several threads do not make much faster: see turns.c. */
+#define SMALL_PIXELS (256.0 * 256.0)
+
 /* ---- telling the connection
  * ---------------------------------------------------------------------- */
 
@@ -67,40 +70,6 @@ void job_fail(job *j, unsigned status, const char *field, const onestep_error *e
     j->error = *error;
 }
 
-/* ---- sessions
- * ------------------------------------------------------------------------------------ */
-
-/* The session of a model; the caller has the engine. */
-static onestep_status session_of(server *s, onestep_model *model, onestep_session **session,
-                                 onestep_error *error)
-{
-    /* Large models keep few: each holds activation memory of its last size. */
-    size_t most = s->config.demo ? SERVE_SESSIONS_MOST : 2;
-    held_session *oldest = &s->sessions[0];
-    for (size_t i = 0; i < most; i++) {
-        held_session *h = &s->sessions[i];
-        if (h->session && h->model == model) {
-            h->used = ++s->session_uses;
-            *session = h->session;
-            return ONESTEP_OK;
-        }
-        oldest = h->used < oldest->used ? h : oldest;
-    }
-    onestep_session_destroy(&oldest->session);
-    onestep_status status = onestep_session_create(&oldest->session, model, error);
-    oldest->model = status == ONESTEP_OK ? model : NULL;
-    oldest->used = status == ONESTEP_OK ? ++s->session_uses : 0;
-    *session = oldest->session;
-    return status;
-}
-
-void sessions_destroy(server *s)
-{
-    for (size_t i = 0; i < SERVE_SESSIONS_MOST; i++) {
-        onestep_session_destroy(&s->sessions[i].session);
-    }
-}
-
 /* ---- one job
  * ------------------------------------------------------------------------------------- */
 
@@ -147,9 +116,8 @@ static onestep_status read_picture(server *s, job *j, onestep_image *picture, on
     return status;
 }
 
-/* Whether the network would see more pixels than this server allows. */
-static onestep_status check_work(const server *s, const job *j, const onestep_image *picture,
-                                 onestep_error *error)
+/* The pixels that the network will see; 0 when the task's own preparation decides. */
+static double pixels_of(const job *j, const onestep_image *picture)
 {
     const onestep_request *q = &j->request;
     bool keeps_size = !j->task->unpaired || q->fit == ONESTEP_FIT_EXACT ||
@@ -157,7 +125,16 @@ static onestep_status check_work(const server *s, const job *j, const onestep_im
     double width = picture->width, height = picture->height;
     double longer = width > height ? width : height;
     double scale = q->max_side && longer > q->max_side ? q->max_side / longer : 1;
-    if (keeps_size && width * height * scale * scale > (double)s->config.work_most * 1.01) {
+    return keeps_size ? width * height * scale * scale : 0;
+}
+
+/* Whether that is more than this server allows. */
+static onestep_status check_work(const server *s, const job *j, const onestep_image *picture,
+                                 onestep_error *error)
+{
+    if (pixels_of(j, picture) > (double)s->config.work_most * 1.01) {
+        double width = picture->width, height = picture->height;
+        double longer = width > height ? width : height;
         return error_set(error, ONESTEP_ERROR_UNSUPPORTED,
                          "%u x %u pixels are more than the %llu that this server translates at a "
                          "time: send max-side=%.0f",
@@ -231,25 +208,24 @@ static onestep_status translate(run *r, const onestep_image *picture, onestep_re
                                 onestep_result *result, onestep_error *error)
 {
     server *s = r->server;
-    onestep_session *session;
+    held_session *held;
+    double pixels = pixels_of(r->job, picture);
     request->image = *picture;
     request->seed = (int64_t)((uint64_t)r->job->request.seed + r->index);
     request->progress = on_progress;
     request->progress_user_data = r;
-    pthread_mutex_lock(&s->engine);
-    double start = monotonic_seconds();
-    onestep_status status = session_of(s, r->job->task->model, &session, error);
+    onestep_status status = turn_begin(&s->turns, r->job->task->model,
+                                       pixels > 0 && pixels <= SMALL_PIXELS, &held, error);
+    if (status != ONESTEP_OK) {
+        return status;
+    }
     /* The client may have left while others had the engine. */
-    if (status == ONESTEP_OK && on_progress(r, 0, "start") != 0) {
-        status = error_set(error, ONESTEP_ERROR_CANCELLED, "cancelled");
-    }
+    status = on_progress(r, 0, "start") != 0
+                 ? error_set(error, ONESTEP_ERROR_CANCELLED, "cancelled")
+                 : onestep_translate(held->session, request, result, error);
+    metrics_busy(&s->metrics, turn_end(&s->turns, held));
     if (status == ONESTEP_OK) {
-        status = onestep_translate(session, request, result, error);
-    }
-    double seconds = monotonic_seconds() - start;
-    pthread_mutex_unlock(&s->engine);
-    if (status == ONESTEP_OK) {
-        metrics_picture(&s->metrics, seconds);
+        metrics_picture(&s->metrics);
         metrics_stage(&s->metrics, STAGE_TEXT, result->text_seconds);
         metrics_stage(&s->metrics, STAGE_ENCODE, result->encode_seconds);
         metrics_stage(&s->metrics, STAGE_UNET, result->unet_seconds);
@@ -339,7 +315,7 @@ static void warm_up(server *s)
     memset(picture.pixels, 127, picture.stride * picture.height);
     for (size_t i = 0; i < s->config.task_count && !is_stopping(s); i++) {
         const serve_task *t = &s->config.tasks[i];
-        onestep_session *session;
+        held_session *held;
         onestep_request request;
         onestep_result result;
         onestep_request_init(&request);
@@ -348,14 +324,16 @@ static void warm_up(server *s)
         request.prompt = t->caption ? t->caption : "a picture";
         request.image_prep = t->image_prep;
         request.direction = t->own_direction ? ONESTEP_DIRECTION_A2B : t->direction;
-        pthread_mutex_lock(&s->engine);
-        if (session_of(s, t->model, &session, &error) != ONESTEP_OK ||
-            onestep_translate(session, &request, &result, &error) != ONESTEP_OK) {
+        onestep_status status = turn_begin(&s->turns, t->model, false, &held, &error);
+        if (status == ONESTEP_OK) {
+            status = onestep_translate(held->session, &request, &result, &error);
+            (void)turn_end(&s->turns, held);
+        }
+        if (status != ONESTEP_OK) {
             pthread_mutex_lock(&s->log_lock);
             fprintf(stderr, "onestep: warning: warm-up of %s: %s\n", t->name, error.message);
             pthread_mutex_unlock(&s->log_lock);
         }
-        pthread_mutex_unlock(&s->engine);
         onestep_result_free(&result);
     }
     image_destroy(&picture);

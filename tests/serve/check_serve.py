@@ -14,7 +14,7 @@ import threading
 import time
 import unittest
 
-from serving import Server, multipart, png, png_pixels
+from serving import Server, multipart, png, png_of_one_bit, png_pixels
 
 PROGRAM = sys.argv.pop(1)
 PICTURE = png(64, 64, lambda x, y: (x * 4, y * 4, 255 if (x // 8 + y // 8) % 2 else 30))
@@ -186,6 +186,17 @@ class Refusing(Shared):
                                             ("image", png(1500, 1000, (9, 9, 9)))]),
                      422, "max-side=", field="max-side")
 
+    def test_decompression_ratio(self):
+        """A small file of 2.9 million pixels, under --max-pixels, that a bomb could well be."""
+        big = png_of_one_bit(8000, 360)
+        self.assertLess(len(big), 1000)
+        # As many pixels as that are fine up to 4 million, so this one is only too large to translate.
+        self.refused(self.server.post_form("/v1/translate", EDGE[:2] + [("image", big)]), 422, field="max-side")
+
+    def test_deep_json(self):
+        self.refused(self.server.request("POST", "/v1/translate", b'{"image":' + b"[" * 500000, {
+            "Content-Type": "application/json"}), 400)
+
     def test_chunked_body_over_the_limit(self):
         body = (b"x" * 65536 for _ in range(40))
         answer = self.server.request("POST", "/v1/translate", body, {
@@ -220,11 +231,15 @@ class Refusing(Shared):
         self.assertEqual(self.server.request("HEAD", "/").status, 200)
 
     def test_many_headers(self):
-        many = {f"X-{i}": "v" * 100 for i in range(2000)}
+        self.assertEqual(self.server.get("/healthz", {f"X-{i}": "v" for i in range(90)}).status, 200)
+        for path in ("/healthz", "/", "/metrics"):
+            self.refused(self.server.get(path, {f"X-{i}": "v" for i in range(101)}), 431, "headers")
+        self.refused(self.server.post_form("/v1/translate", EDGE, {f"X-{i}": "v" for i in range(101)}), 431)
+        # Beyond 32 KiB not even they are kept: the connection ends.
         try:
-            self.assertIn(self.server.get("/healthz", many).status, (413, 431, 400))
+            self.assertIn(self.server.get("/healthz", {f"X-{i}": "v" * 1000 for i in range(60)}).status, (413, 431))
         except OSError:
-            pass  # the connection was closed: refused as well
+            pass
         self.assertEqual(self.server.get("/healthz").status, 200)
 
     def test_log_and_metrics(self):
@@ -232,6 +247,19 @@ class Refusing(Shared):
         self.assertGreater(self.server.metric("onestep_pictures_total"), 0)
         self.assertGreater(self.server.metric("onestep_stage_seconds_count"), 0)
         self.assertGreater(self.server.metric("process_resident_memory_bytes"), 1e6)
+        text = self.server.get("/metrics").content.decode()
+        for line in text.splitlines():
+            self.assertRegex(line, r'^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? [-+.e\d]+)$')
+        for stage in ("queue", "read", "text", "encode", "unet", "decode", "write", "total"):
+            buckets = [int(n) for n in re.findall(rf'onestep_stage_seconds_bucket\{{stage="{stage}",le="[^"]+"\}} (\d+)', text)]
+            count = int(re.search(rf'onestep_stage_seconds_count\{{stage="{stage}"\}} (\d+)', text).group(1))
+            self.assertEqual(len(buckets), 13, stage)
+            self.assertEqual(buckets, sorted(buckets), stage)
+            self.assertEqual(buckets[-1], count, stage)
+            self.assertGreater(count, 0, stage)
+            self.assertGreater(float(re.search(rf'onestep_stage_seconds_sum\{{stage="{stage}"\}} (\S+)', text).group(1)), 0)
+        self.assertRegex(text, r'onestep_requests_total\{route="/v1/translate",code="200"\} [1-9]')
+        self.assertIn("\nonestep_queue_depth 0\n", text)
         time.sleep(0.1)
         lines = [json.loads(line) for line in self.server.log if line.startswith("{")]
         self.assertTrue(any(line.get("task") == "edge_to_image" and line["status"] == 200
@@ -285,7 +313,7 @@ class Leaving(unittest.TestCase):
         for accept in ("image/png", "text/event-stream"):
             server = self.start()
             clients = [self.send(server, SLOW, accept) for _ in range(6)]
-            self.wait(lambda: server.metric("onestep_jobs_running") == 3, "work")
+            self.wait(lambda: server.metric("onestep_jobs_running") == 4, "work")
             for client in clients:
                 client.close()
             self.wait(lambda: server.metric("onestep_jobs_running") +
@@ -304,6 +332,45 @@ class Leaving(unittest.TestCase):
         self.assertIn(503, [answer.status for answer in answers])
         self.assertTrue(all(answer.getheader("Retry-After") for answer in answers
                             if answer.status == 503))
+
+    def test_slow_clients(self):
+        """Whoever drips a request or does not take the answer is cut off, however alive it seems."""
+        server = self.start("--client-timeout", "1")
+        body, content_type = multipart(EDGE)
+        head = (f"POST /v1/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n").encode()
+        for name, start, drip in (("headers", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"X: y\r\n"),
+                                  ("body", head, b"x")):
+            with socket.create_connection((server.host, server.port), timeout=20) as client:
+                client.sendall(start)
+                begin = time.monotonic()
+                with self.assertRaises(OSError, msg=name):
+                    while time.monotonic() - begin < 15:
+                        client.sendall(drip)
+                        time.sleep(0.1)
+                        client.setblocking(False)
+                        try:
+                            if client.recv(4096) == b"":
+                                raise ConnectionResetError
+                        except BlockingIOError:
+                            pass
+                        client.setblocking(True)
+                self.assertLess(time.monotonic() - begin, 10, name)
+        # A client that asks for much and reads nothing.
+        with socket.create_connection((server.host, server.port), timeout=20) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+            self.wait(lambda: server.metric("onestep_connections") == 1, "its end", 20)
+        self.assertEqual(server.post_form("/v1/translate", EDGE).status, 200)
+
+    def test_decompression_bomb(self):
+        server = self.start("--max-pixels", "64M")
+        for side in (3000, 7000):
+            small = png_of_one_bit(side, side)
+            answer = server.post_form("/v1/translate", EDGE[:2] + [("image", small)])
+            error = error_of(answer)
+            self.assertEqual((answer.status, error["param"]), (422, "image"), (len(small), error))
+            self.assertIn("pixels", error["message"])
 
     def test_drain(self):
         server = self.start("--drain", "300")

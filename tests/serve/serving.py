@@ -106,11 +106,20 @@ def png(width, height, pixel):
         rows = b"".join(b"\0" + bytes(c for x in range(width) for c in pixel(x, y))
                         for y in range(height))
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + \
-            struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) \
-        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return _png_file(width, height, 8, 2, rows)
+
+
+def png_of_one_bit(width, height):
+    """White at one bit a pixel: a file thousands of times smaller than its pixels."""
+    return _png_file(width, height, 1, 0, (b"\0" + b"\xff" * ((width + 7) // 8)) * height)
+
+
+def _png_file(width, height, depth, kind, rows):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + \
+            struct.pack(">I", zlib.crc32(name + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)) \
+        + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
 
 def png_pixels(data):
