@@ -1,11 +1,12 @@
 #include "network/network.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 typedef struct weight_entry {
     weight_expression expression;
     char *name;
-    bool used;
+    atomic_bool used; /* sessions of one model take their weights at the same time */
 } weight_entry;
 
 struct weight_set {
@@ -213,7 +214,7 @@ onestep_status weight_set_take(weight_set *set, const char *name, const size_t d
     if (memcmp(entry->expression.dims, dims, sizeof entry->expression.dims) != 0) {
         return shape_mismatch(set, name, entry->expression.dims, dims, error);
     }
-    entry->used = true;
+    atomic_store_explicit(&entry->used, true, memory_order_relaxed);
     *result = &entry->expression;
     return ONESTEP_OK;
 }

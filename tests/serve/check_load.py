@@ -114,8 +114,12 @@ def main():
     server = Server(PROGRAM, demo=True)
     server.await_ready(600)
     counts, pictures, times, memory = {}, set(), [], []
-    made, busy, cpu, wall = asyncio.run(load(server, counts, pictures, times, memory))
-    code = server.stop()
+    try:
+        made, busy, cpu, wall = asyncio.run(load(server, counts, pictures, times, memory))
+    finally:
+        code = server.stop()
+        if code:
+            print("".join(line for line in server.log if not line.startswith("20")), file=sys.stderr)
     times.sort()
     p99 = times[int(len(times) * 0.99)]
     settled = memory[len(memory) // 3:]
