@@ -383,6 +383,7 @@ static int demo_run(int argument_count, char **arguments)
                "  %s/index.html         a page with all of them\n"
                "  %s/contact_sheet.png  the same at a glance\n"
                "Try next:\n"
+               "  onestep serve --demo  (then open http://127.0.0.1:8080/ and draw)\n"
                "  onestep translate --demo -t sketch_to_image_stochastic -i sketch.png \\\n"
                "      -p \"a red fish on a blue ground\" --gammas 0,0.5,1 -o out/\n"
                "  onestep translate --help\n",
