@@ -4,6 +4,7 @@ draining, security. Usage: check_serve.py PROGRAM"""
 import base64
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -387,6 +388,39 @@ class Leaving(unittest.TestCase):
                             (data[:200], server.process.poll(), server.log[-5:]))
             self.assertTrue(data.endswith(b"IEND\xaeB`\x82"))
         self.assertEqual(server.process.wait(60), 0)
+
+    def test_everything_at_once(self):
+        """Tasks, sizes, answers and clients that leave, all mixed; sanitized builds look for races here."""
+        server = self.start("--queue", "8")
+        end, answers, pictures = time.monotonic() + 4, [], {}
+        large = png(320, 300, lambda x, y: (x % 256, y % 256, x * y % 256))
+
+        def client(number):
+            choice = random.Random(number)
+            while time.monotonic() < end:
+                task = choice.choice(("mine", "edge_to_image", "sketch_to_image_stochastic", "day_to_night"))
+                side = choice.choice(("32", "64", "320"))
+                accept = choice.choice(("image/png", "application/json", "text/event-stream"))
+                fields = [("task", task), ("prompt", "x"), ("max-side", side), ("image", large)]
+                fields += [("fit", "exact")] if task == "day_to_night" else []
+                connection = self.send(server, fields, accept)
+                if choice.random() < 0.2:
+                    time.sleep(choice.random() * 0.05)
+                    connection.close()
+                    continue
+                data = b""
+                while chunk := connection.recv(65536):
+                    data += chunk
+                answers.append(data[9:12])
+                if data[9:12] == b"200" and accept == "image/png":
+                    pictures.setdefault((task, side), set()).add(data.split(b"\r\n\r\n", 1)[1])
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(12)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        self.assertIn(b"200", answers)
+        self.assertLessEqual(set(answers), {b"200", b"429"})
+        self.assertEqual([which for which, made in pictures.items() if len(made) > 1], [], "another picture in company")
+        self.assertEqual(server.stop(), 0, "".join(server.log[-60:]))
 
     def test_stop_at_once(self):
         server = self.start("--drain", "0")
