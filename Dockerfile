@@ -10,7 +10,7 @@ RUN cmake -S /src -B /build -DCMAKE_INSTALL_PREFIX=/usr \
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl libpng16-16 \
     libjpeg62-turbo libwebp7 libjansson4 libutf8proc2 zlib1g libcurl4 libssl3 libmicrohttpd12 \
-    && rm -rf /var/lib/apt/lists/* && useradd --system --uid 10001 --no-create-home onestep
+    && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin onestep
 COPY --from=build /out/usr/ /usr/
 ENV ONESTEP_HOME=/models
 USER 10001
