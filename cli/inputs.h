@@ -10,7 +10,8 @@ typedef struct input_list {
 } input_list;
 
 /* Expands what was given with --input: a file, a folder (its pictures, sorted by name), a glob
- * pattern, @list (a name a line, or divided by NUL bytes; @- from standard input), or "-". Nothing found is an error. */
+ * pattern, @list (a name a line, or divided by NUL bytes; @- from standard input), or "-". Nothing
+ * found is an error. */
 onestep_status inputs_collect(input_list *list, const options_given *given, onestep_error *error);
 void inputs_free(input_list *list);
 

@@ -199,6 +199,14 @@ static void hand_on(translation *t, finished_picture *p)
     }
 }
 
+/* --json tells of every input, also of those that were done before. */
+static void hand_on_resumed(translation *t, size_t input)
+{
+    finished_picture p = {.input = input, .there = true};
+    onestep_result_init(&p.result);
+    hand_on(t, &p);
+}
+
 static void hand_on_failure(translation *t, size_t input, const onestep_error *error)
 {
     finished_picture p = {.input = input, .error = *error};
@@ -227,7 +235,7 @@ static onestep_status run_variants(translation *t, size_t input, onestep_image *
         double start = monotonic_seconds();
         onestep_status status =
             onestep_translate_batch(t->job.session, requests, count, results, error);
-        t->seconds += monotonic_seconds() - start;
+        t->network_seconds += monotonic_seconds() - start;
         if (status != ONESTEP_OK) {
             if (target && target->error.code != ONESTEP_OK) {
                 *error = target->error;
@@ -283,11 +291,13 @@ void *translation_read(void *context)
     bool resume = options_has(&t->given, "resume");
     for (size_t i = 0; i < t->inputs.count && queue_wait(t->loaded); i++) {
         loaded_input item = {.input = i};
+        double start = monotonic_seconds();
         /* Looked at now and not before: another process may work on the same list. */
         item.there = resume && outputs_exist(&t->outputs, i, options_has(&t->given, "grid"));
         if (!item.there && read_input(t->inputs.paths[i], &item.image, &item.error) == ONESTEP_OK) {
             item.error.code = ONESTEP_OK;
         }
+        t->read_seconds += monotonic_seconds() - start;
         if (!queue_put(t->loaded, &item, (uint64_t)item.image.stride * item.image.height)) {
             image_destroy(&item.image);
         }
@@ -329,6 +339,7 @@ static void run_inputs(translation *t, size_t *resumed)
         onestep_error error;
         if (loaded.there) {
             ++*resumed;
+            hand_on_resumed(t, loaded.input);
         } else if (interrupted()) {
             error_set(&error, ONESTEP_ERROR_CANCELLED, "interrupted");
             hand_on_failure(t, loaded.input, &error);
@@ -403,7 +414,9 @@ static onestep_status run(translation *t, onestep_error *error)
     size_t resumed = 0;
     t->skip_errors = strcmp(options_text(&t->given, "on-error", "stop"), "skip") == 0;
     progress_start(&t->bar, &t->given);
+    double working = monotonic_seconds();
     status = run_threads(t, &resumed, error);
+    working = monotonic_seconds() - working;
     progress_end(&t->bar);
     if (status == ONESTEP_OK && t->error.code != ONESTEP_OK) {
         *error = t->error;
@@ -417,6 +430,8 @@ static onestep_status run(translation *t, onestep_error *error)
         print_summary(t, resumed, monotonic_seconds() - start);
     }
     if (options_has(&t->given, "verbose")) {
+        fprintf(stderr, "reading %.2f s, network %.2f s, writing %.2f s, together %.2f s\n",
+                t->read_seconds, t->network_seconds, t->write_seconds, working);
         fprintf(stderr, "peak memory %s\n", bytes_text(peak_resident_bytes()).text);
     }
     return status;

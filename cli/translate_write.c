@@ -161,9 +161,23 @@ static void note_failure(translation *t, size_t input, const onestep_error *erro
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+static void report_resumed(translation *t, size_t input)
+{
+    for (size_t v = 0; options_has(&t->given, "json") && v < t->variants; v++) {
+        pthread_mutex_lock(&t->screen);
+        print_json_line(t, json_pack("{s:s, s:s, s:b}", "input", t->inputs.paths[input], "output",
+                                     outputs_path(&t->outputs, input, v), "skipped", 1));
+        pthread_mutex_unlock(&t->screen);
+    }
+}
+
 static void take_picture(translation *t, finished_picture *p)
 {
     onestep_error error;
+    if (p->there) {
+        report_resumed(t, p->input);
+        return;
+    }
     onestep_status status = p->error.code;
     if (status != ONESTEP_OK) {
         note_failure(t, p->input, &p->error);
@@ -186,7 +200,9 @@ void *translation_write(void *context)
     while (queue_take(t->finished, &p)) {
         /* After a failure the other pictures of that input are not wanted. */
         if (!atomic_load(&t->stop) && p.input != t->failed_input) {
+            double start = monotonic_seconds();
             take_picture(t, &p);
+            t->write_seconds += monotonic_seconds() - start;
         }
         onestep_result_free(&p.result);
         image_destroy(&p.source);

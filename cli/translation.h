@@ -30,7 +30,8 @@ typedef struct translation {
     double *gammas;
     size_t gamma_count;
     int64_t seed;
-    double seconds; /* inside the library */
+    /* How long each thread was at work: they overlap, so the run is shorter than their sum. */
+    double read_seconds, network_seconds, write_seconds;
 
     progress_bar bar;
     bool clock_runs;
@@ -59,6 +60,7 @@ typedef struct loaded_input {
 /* A picture, or the failure of an input, on its way to the writer, who owns it. */
 typedef struct finished_picture {
     size_t input, variant;
+    bool there;              /* --resume: done before, nothing to write */
     onestep_error error;     /* ONESTEP_OK: a picture */
     onestep_request request; /* its picture is not valid any more */
     onestep_result result;
