@@ -115,8 +115,12 @@ static void print_bash(text_buffer *out)
         operand_words(&operands, *c);
         if (operands.length) {
             text_buffer_print(out,
-                              "            %s:*) [ \"$COMP_CWORD\" -eq 2 ] && words=\"%s\" ;;\n",
+                              "            %s:*) if [ \"$COMP_CWORD\" -eq 2 ]; then words=\"%s\"",
                               (*c)->name, operands.data);
+            if ((*c)->operand_names) {
+                text_buffer_print(out, "; else words=$(%s)", (*c)->operand_names);
+            }
+            text_buffer_print(out, "; fi ;;\n");
         }
         text_buffer_free(&operands);
     }
@@ -175,7 +179,13 @@ static void print_zsh(text_buffer *out)
         if (operands.length) {
             text_buffer_print(out, "            '1:what:(%s)' ", operands.data);
         }
-        text_buffer_print(out, "'*:file:_files' ;;\n");
+        if ((*c)->operand_names) {
+            text_buffer_print(
+                out, "'*:name:{ local -a names; names=($(%s)); compadd -a names; _files }' ;;\n",
+                (*c)->operand_names);
+        } else {
+            text_buffer_print(out, "'*:file:_files' ;;\n");
+        }
         text_buffer_free(&operands);
     }
     text_buffer_print(out, "    esac\n}\n_onestep \"$@\"\n");
@@ -214,8 +224,15 @@ static void print_fish(text_buffer *out)
         operand_words(&operands, *c);
         if (operands.length) {
             text_buffer_print(out,
-                              "complete -c onestep -n '__fish_seen_subcommand_from %s' -a '%s'\n",
-                              (*c)->name, operands.data);
+                              "complete -c onestep -n '__fish_seen_subcommand_from %s; and not "
+                              "__fish_seen_subcommand_from %s' -a '%s'\n",
+                              (*c)->name, operands.data, operands.data);
+        }
+        if ((*c)->operand_names) {
+            text_buffer_print(out,
+                              "complete -c onestep -n '__fish_seen_subcommand_from %s; and "
+                              "__fish_seen_subcommand_from %s' -a '(%s)'\n",
+                              (*c)->name, operands.data, (*c)->operand_names);
         }
         text_buffer_free(&operands);
         each_option(out, *c, fish_option);
@@ -313,11 +330,28 @@ static void print_main_page(text_buffer *out)
         roff_text(out, (*c)->summary);
         text_buffer_print(out, "\n");
     }
-    text_buffer_print(
-        out, ".SH ENVIRONMENT\n.TP\n.B ONESTEP_HOME\nThe model store; else "
-             "$XDG_DATA_HOME/onestep, else ~/.local/share/onestep.\n.TP\n.B NO_COLOR\nNo colour.\n"
-             ".TP\n.BR HF_ENDPOINT \", \" HF_TOKEN \", \" HF_HOME \", \" https_proxy\n"
-             "For \\fBonestep models pull\\fR.\n");
+    static const struct {
+        const char *name, *meaning;
+    } variables[] = {
+        {"ONESTEP_HOME",
+         "The model store; else $XDG_DATA_HOME/onestep, else ~/.local/share/onestep."},
+        {"XDG_CONFIG_HOME", "Where onestep/catalogue.json with own models is (~/.config)."},
+        {"HF_ENDPOINT", "A mirror of Hugging Face."},
+        {"HF_TOKEN", "Sent to that endpoint only."},
+        {"HF_HOME, HF_HUB_CACHE", "Hugging Face's cache: models that are there are not fetched."},
+        {"HF_HUB_OFFLINE", "As --offline."},
+        {"https_proxy, http_proxy, all_proxy, no_proxy", "As for curl."},
+        {"CURL_CA_BUNDLE, SSL_CERT_FILE", "A file of certificate authorities to trust."},
+        {"NO_COLOR", "No colour."},
+        {"ONESTEP_SHOW",
+         "kitty or iterm2: the protocol of --show for a terminal that is not known."},
+    };
+    text_buffer_print(out, ".SH ENVIRONMENT\n");
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        text_buffer_print(out, ".TP\n.B %s\n", variables[i].name);
+        roff_text(out, variables[i].meaning);
+        text_buffer_print(out, "\n");
+    }
 }
 
 /* ---- the commands --------------------------------------------------------------------------- */

@@ -105,6 +105,19 @@ static const char *environment(const char *name)
     return value && *value ? value : NULL;
 }
 
+/* A switch of Hugging Face's, as its library reads it. */
+static bool environment_switch(const char *name)
+{
+    static const char *const yes[] = {"1", "on", "yes", "true"};
+    const char *value = environment(name);
+    for (size_t i = 0; value && i < sizeof yes / sizeof *yes; i++) {
+        if (strcasecmp(value, yes[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A token goes over encrypted connections, or to this machine. */
 static bool endpoint_is_safe(const char *endpoint)
 {
@@ -418,7 +431,7 @@ static onestep_status pull_models(models *m, onestep_error *error)
     }
     onestep_status status = choose(m, list, &count, error);
     options.full = options_has(given, "full");
-    options.offline = options_has(given, "offline") || environment("HF_HUB_OFFLINE");
+    options.offline = options_has(given, "offline") || environment_switch("HF_HUB_OFFLINE");
     options.url = options_text(given, "url", NULL);
     options.endpoint = environment("HF_ENDPOINT");
     options.token = environment("HF_TOKEN");
@@ -652,6 +665,7 @@ const command models_command = {
     .summary = "fetch, import, list, verify and remove models",
     .operands = "list | info NAME|FILE|DIR | pull NAME... | import PATH | remove NAME | "
                 "verify [NAME] | path NAME",
+    .operand_names = "onestep models list 2>/dev/null | sed -e 1d -e \"s/ .*//\"",
     .examples = "  onestep models list\n"
                 "  onestep models pull day_to_night           its checkpoint and SD-Turbo\n"
                 "  onestep models pull sd-turbo --full        fp32 weights\n"

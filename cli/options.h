@@ -38,8 +38,11 @@ typedef struct option {
 /* A subcommand. */
 typedef struct command {
     const char *name;
-    const char *summary;   /* one line */
-    const char *operands;  /* "", "FILE...", for usage */
+    const char *summary;  /* one line */
+    const char *operands; /* "", "FILE...", for usage */
+    /* A shell command that prints the names that later operands may have, for completion; or NULL
+     */
+    const char *operand_names;
     const char *examples;  /* lines */
     const option *options; /* ends with a NULL name */
     int (*run)(int argument_count, char **arguments);
