@@ -216,11 +216,36 @@ static bool start_over(fetch *f, const char *why)
     return false;
 }
 
+/* Hugging Face names a file of its large-file store by its SHA-256: in the redirect's
+ * X-Linked-Etag, or, where a mirror serves the file itself, in the ETag. Only the first server's
+ * word counts. */
+static void take_linked_hash(fetch *f)
+{
+    const response *r = &f->answer;
+    const char *tags[] = {r->linked_etag, r->etag};
+    if (f->redirects > 0 || !f->job->linked_hash) {
+        return;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        char hash[SHA256_TEXT];
+        const char *tag = tags[i] + (strncmp(tags[i], "W/", 2) == 0 ? 2 : 0);
+        tag += *tag == '"';
+        snprintf(hash, sizeof hash, "%s", tag);
+        bool ends = strlen(tag) < sizeof hash || tag[SHA256_TEXT - 1] == '"';
+        if (ends && sha256_valid(hash)) {
+            memcpy(f->linked_sha256, hash, sizeof hash);
+            f->linked_size = r->linked_size;
+            return;
+        }
+    }
+}
+
 /* Before the first byte of a good answer's body: puts the part in the state that it continues. */
 static bool begin_body(fetch *f)
 {
     const response *r = &f->answer;
     f->body_begun = true;
+    take_linked_hash(f);
     if (r->code == 206) {
         bool other = (r->etag[0] && f->kept_etag[0] && strcmp(r->etag, f->kept_etag) != 0) ||
                      (f->kept_total >= 0 && r->range_total >= 0 && r->range_total != f->kept_total);
@@ -430,15 +455,7 @@ static void retry(fetch *f, const char *why)
 static void redirect(fetch *f)
 {
     const response *r = &f->answer;
-    if (f->redirects == 0 && f->job->linked_hash) {
-        /* "<sha256>" of a file that Hugging Face keeps in its large-file store. */
-        char hash[SHA256_TEXT];
-        snprintf(hash, sizeof hash, "%.64s", r->linked_etag + (r->linked_etag[0] == '"'));
-        if (sha256_valid(hash)) {
-            memcpy(f->linked_sha256, hash, sizeof hash);
-            f->linked_size = r->linked_size;
-        }
-    }
+    take_linked_hash(f);
     if (f->redirects++ >= REDIRECTS_MOST) {
         fail(f, ONESTEP_ERROR_IO, "more than %d redirects, the last to %.200s", REDIRECTS_MOST,
              r->location);

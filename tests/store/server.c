@@ -3,9 +3,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +37,7 @@ typedef struct connection {
     int socket;
     SSL *tls;
     /* The request. */
+    bool tunnel, proxied;
     char path[512], fault[32], authorization[128], if_range[128];
     long argument;
     unsigned file;
@@ -150,8 +154,14 @@ static void answer_file(connection *c)
         version = 2;
     }
     bool tagged = !is(c, "plain");
-    char etag[40], text[512];
+    char etag[80], text[512];
     snprintf(etag, sizeof etag, "\"%u-%u\"", c->file, version);
+    if (strncmp(c->fault, "tagged", 6) == 0) {
+        char hash[65];
+        hash_text(c->file, c->size, hash);
+        hash[0] = is(c, "taggedwrong") ? (hash[0] == '0' ? '1' : '0') : hash[0];
+        snprintf(etag, sizeof etag, "\"%s\"", hash);
+    }
     uint64_t first = 0, last = c->size;
     bool partial = c->range >= 0 && !is(c, "norange");
     if (partial && c->if_range[0] && strcmp(c->if_range, etag) != 0 && !is(c, "changeblind")) {
@@ -248,12 +258,19 @@ static bool read_request(connection *c)
             break;
         }
     }
-    char *line = text, *next = strstr(text, "\r\n");
+    char *line = text, *next = strstr(text, "\r\n"), target[512];
     *next = '\0';
-    if (sscanf(line, "GET %511s", c->path) != 1) {
+    c->range = -1;
+    if (sscanf(line, "CONNECT %*[^:]:%ld", &c->argument) == 1) {
+        c->tunnel = true;
+        return true;
+    }
+    if (sscanf(line, "GET %511s", target) != 1) {
         return false;
     }
-    c->range = -1;
+    c->proxied = strncmp(target, "http://", 7) == 0;
+    const char *path = c->proxied ? strchr(target + 7, '/') : target;
+    snprintf(c->path, sizeof c->path, "%s", path ? path : "/");
     for (line = next + 2; (next = strstr(line, "\r\n")) && next != line; line = next + 2) {
         *next = '\0';
         if (strncasecmp(line, "range: bytes=", 13) == 0) {
@@ -272,14 +289,41 @@ static bool read_request(connection *c)
     return true;
 }
 
+/* Carries bytes both ways until one side ends. */
+static void run_tunnel(connection *c)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)c->argument),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int ends[2] = {c->socket, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (connect(ends[1], (struct sockaddr *)&address, sizeof address) == 0) {
+        send_text(c, "HTTP/1.1 200 Connected\r\n\r\n");
+        for (bool open = true; open;) {
+            struct pollfd waiting[2] = {{ends[0], POLLIN, 0}, {ends[1], POLLIN, 0}};
+            open = poll(waiting, 2, 10000) > 0;
+            for (int i = 0; i < 2 && open; i++) {
+                char block[16384];
+                ssize_t got = waiting[i].revents ? recv(ends[i], block, sizeof block, 0) : 0;
+                open = !waiting[i].revents ||
+                       (got > 0 && send(ends[1 - i], block, (size_t)got, MSG_NOSIGNAL) == got);
+            }
+        }
+    } else {
+        answer_code(c, 502);
+    }
+    close(ends[1]);
+}
+
 static void count_request(connection *c)
 {
     test_server *s = c->server;
     pthread_mutex_lock(&s->mutex);
-    s->log.requests++;
+    s->log.tunnels += c->tunnel;
+    s->log.requests += !c->tunnel;
+    s->log.proxied += c->proxied;
     s->log.ranges += c->range >= 0;
     s->log.tokens += c->authorization[0] != '\0';
-    for (unsigned i = 0; i < PATHS_MOST; i++) {
+    for (unsigned i = 0; i < PATHS_MOST && !c->tunnel; i++) {
         if (!s->seen_path[i][0]) {
             snprintf(s->seen_path[i], sizeof s->seen_path[i], "%.159s", c->path);
         }
@@ -303,7 +347,11 @@ static void *serve_connection(void *argument)
     }
     if (good && read_request(c)) {
         count_request(c);
-        answer(c);
+        if (c->tunnel) {
+            run_tunnel(c);
+        } else {
+            answer(c);
+        }
         if (c->tls) {
             SSL_shutdown(c->tls);
         }
@@ -321,6 +369,11 @@ static void *serve_connection(void *argument)
 static void *serve(void *argument)
 {
     test_server *s = argument;
+    /* A client that hangs up in the middle ends a connection, not this program. */
+    sigset_t broken_pipe;
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken_pipe, NULL);
     for (;;) {
         int socket = accept(s->listener, NULL, NULL);
         pthread_mutex_lock(&s->mutex);
@@ -368,6 +421,33 @@ test_server *server_start(const char *certificate, const char *key)
     s->port = ntohs(address.sin_port);
     pthread_create(&s->thread, NULL, serve, s);
     return s;
+}
+
+void server_certificate(const char *certificate_path, const char *key_path, const char *subject,
+                        long seconds)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *certificate = X509_new();
+    X509_set_version(certificate, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+    X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
+    X509_set_pubkey(certificate, key);
+    X509_NAME *name = X509_get_subject_name(certificate);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0);
+    X509_set_issuer_name(certificate, name);
+    X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, subject);
+    X509_add_ext(certificate, names, -1);
+    X509_EXTENSION_free(names);
+    X509_sign(certificate, key, EVP_sha256());
+    FILE *file = fopen(certificate_path, "wb");
+    PEM_write_X509(file, certificate);
+    fclose(file);
+    file = fopen(key_path, "wb");
+    PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL);
+    fclose(file);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
 }
 
 void server_stop(test_server *s)

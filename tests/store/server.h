@@ -13,11 +13,16 @@ typedef struct test_server test_server;
  * `key` (PEM files) it speaks TLS. */
 test_server *server_start(const char *certificate, const char *key);
 void server_stop(test_server *server);
+/* Writes a certificate, signed by itself, for a name ("IP:127.0.0.1", "DNS:host"), that is valid
+ * until `seconds` from now, and its key. */
+void server_certificate(const char *certificate_path, const char *key_path, const char *subject,
+                        long seconds);
 unsigned server_port(const test_server *server);
 
 /* What was asked since the start or the last reset. */
 typedef struct server_log {
     unsigned requests, ranges, tokens; /* `tokens`: requests with Authorization */
+    unsigned proxied, tunnels;         /* requests for another host; CONNECTs, no requests */
     uint64_t sent;                     /* bytes of bodies */
 } server_log;
 server_log server_log_read(test_server *server);
@@ -45,10 +50,14 @@ uint8_t server_byte(unsigned file, unsigned version, uint64_t index);
  *   to/PORT         redirects to /good/0/... on another port (another origin)
  *   linked/PORT     the same, with X-Linked-Etag and X-Linked-Size of the file
  *   linkedwrong/PORT the same, with a wrong hash
+ *   tagged          the file itself, with its SHA-256 as ETag
+ *   taggedwrong     the same, with a wrong hash
  *   toplain/PORT    redirects to http://127.0.0.1:PORT
  *   slow/N          N bytes a piece with pauses of 2 ms
  *   garbage         bytes that are no HTTP
  *   private         401 without the token "secret"
+ * As a proxy it takes http://HOST/PATH for /PATH, whatever the host, and CONNECT HOST:PORT, which
+ * it connects to 127.0.0.1:PORT.
  * The /resolve/ of Hugging Face: the last part FILE-SIZE counts, the first two are the fault. */
 
 #endif

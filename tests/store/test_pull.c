@@ -5,11 +5,10 @@
 
 #include <ftw.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -440,6 +439,18 @@ static void test_redirects(void **state)
     assert_int_equal(server_log_read(other).tokens, 0);
 }
 
+/* The manifest, by which a later `verify` goes. */
+static void check_remembered(const char *text)
+{
+    char manifest[200];
+    uint8_t *bytes;
+    size_t size;
+    snprintf(manifest, sizeof manifest, "%s/manifests/mine.json", home);
+    assert_int_equal(file_read(manifest, 10000, &bytes, &size, &error), ONESTEP_OK);
+    check_contains((char *)bytes, text);
+    memory_free(bytes);
+}
+
 static void test_linked_hash(void **state)
 {
     (void)state;
@@ -449,43 +460,22 @@ static void test_linked_hash(void **state)
     check_bad(&s, ONESTEP_ERROR_FORMAT, "SHA-256");
     prepare_hugging(&s, "linked", server_port(other), endpoint, repository);
     check_good(&s, 0, BYTES);
-    char manifest[200];
-    uint8_t *bytes;
-    size_t size;
-    snprintf(manifest, sizeof manifest, "%s/manifests/mine.json", home);
-    assert_int_equal(file_read(manifest, 10000, &bytes, &size, &error), ONESTEP_OK);
-    check_contains((char *)bytes, "abc123"); /* the commit */
-    check_contains((char *)bytes, formula_hash(FILE_NUMBER, 0, BYTES));
-    memory_free(bytes);
+    check_remembered("abc123"); /* the commit */
+    check_remembered(formula_hash(FILE_NUMBER, 0, BYTES));
+    assert_int_equal(store_remove(home, NULL, "mine", NULL, &error), ONESTEP_OK);
+    /* A mirror that serves the file itself, with its hash as the tag. */
+    prepare_hugging(&s, "taggedwrong", 0, endpoint, repository);
+    check_bad(&s, ONESTEP_ERROR_FORMAT, "SHA-256");
+    prepare_hugging(&s, "tagged", 0, endpoint, repository);
+    check_good(&s, 0, BYTES);
+    assert_int_equal(store_remove(home, NULL, "mine", NULL, &error), ONESTEP_OK);
+    /* Elsewhere a tag is a tag, whatever it looks like. */
+    PREPARE(&s, "taggedwrong", 0);
+    check_good(&s, 0, BYTES);
+    check_remembered(formula_hash(FILE_NUMBER, 0, BYTES));
 }
 
 /* ---- TLS ------------------------------------------------------------------------------------ */
-
-static void make_certificate(const char *certificate_path, const char *key_path)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    X509_set_version(certificate, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    X509_NAME *name = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0);
-    X509_set_issuer_name(certificate, name);
-    X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "IP:127.0.0.1");
-    X509_add_ext(certificate, names, -1);
-    X509_EXTENSION_free(names);
-    X509_sign(certificate, key, EVP_sha256());
-    FILE *file = fopen(certificate_path, "wb");
-    PEM_write_X509(file, certificate);
-    fclose(file);
-    file = fopen(key_path, "wb");
-    PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL);
-    fclose(file);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-}
 
 static void test_tls(void **state)
 {
@@ -493,13 +483,27 @@ static void test_tls(void **state)
     char certificate[100], key[100];
     snprintf(certificate, sizeof certificate, "%s/certificate.pem", home);
     snprintf(key, sizeof key, "%s/key.pem", home);
-    make_certificate(certificate, key);
+    setting s;
+    /* Of another host, expired, and signed by nobody: no request gets through. */
+    static const struct {
+        const char *of;
+        long seconds;
+        bool known;
+    } bad[] = {
+        {"IP:127.0.0.2", 3600, true}, {"IP:127.0.0.1", -60, true}, {"IP:127.0.0.1", 3600, false}};
+    for (size_t i = 0; i < 3; i++) {
+        server_certificate(certificate, key, bad[i].of, bad[i].seconds);
+        test_server *untrusted = server_start(certificate, key);
+        assert_non_null(untrusted);
+        prepare(&s, "https", server_port(untrusted), "good", 0, BYTES);
+        s.options.certificates = bad[i].known ? certificate : NULL;
+        check_bad(&s, ONESTEP_ERROR_IO, "certificate cannot be trusted");
+        assert_int_equal(server_log_read(untrusted).requests, 0);
+        server_stop(untrusted);
+    }
     test_server *secure = server_start(certificate, key);
     assert_non_null(secure);
-    setting s;
     prepare(&s, "https", server_port(secure), "good", 0, BYTES);
-    check_bad(&s, ONESTEP_ERROR_IO, "certificate cannot be trusted");
-    assert_int_equal(server_log_read(secure).requests, 0);
     s.options.certificates = certificate;
     check_good(&s, 0, BYTES);
     assert_int_equal(store_remove(home, NULL, "mine", NULL, &error), ONESTEP_OK);
@@ -523,6 +527,49 @@ static void test_full_disk(void **state)
     prepare(&s, "http", server_port(server), "good", 0, (uint64_t)1 << 60);
     check_bad(&s, ONESTEP_ERROR_IO, "disk is too full");
     assert_int_equal(server_log_read(server).requests, 1);
+}
+
+static char filler[100];
+
+/* Somebody else fills the disk while the file is on its way. */
+static int fill_disk(void *user_data, const store_progress *progress)
+{
+    static char block[1 << 16];
+    (void)user_data;
+    FILE *file = progress->done > 200000 && access(filler, F_OK) != 0 ? fopen(filler, "wb") : NULL;
+    if (file) {
+        while (fwrite(block, 1, sizeof block, file) == sizeof block) {
+        }
+        fclose(file);
+    }
+    return 0;
+}
+
+/* A file system of 70 MB: said before it is full, and nothing lost when others fill it. */
+static void test_small_disk(void **state)
+{
+    (void)state;
+    setting s;
+    if (mount("none", home, "tmpfs", 0, "size=70m") != 0) {
+        skip(); /* not root */
+    }
+    PREPARE(&s, "good", 0);
+    s.entry.about_bytes = 10000000;
+    check_bad(&s, ONESTEP_ERROR_IO, "disk is too full"); /* 64 MB stay free */
+    assert_int_equal(server_log_read(server).requests, 0);
+    prepare(&s, "http", server_port(server), "good", 0, 60000000); /* told by the server only */
+    check_bad(&s, ONESTEP_ERROR_IO, "disk is too full");
+    assert_int_equal(server_log_read(server).requests, 1);
+    prepare(&s, "http", server_port(server), "slow", 8000, 3000000);
+    snprintf(filler, sizeof filler, "%s/filler", home);
+    s.options.progress = fill_disk;
+    check_bad(&s, ONESTEP_ERROR_IO, "cannot be written");
+    check_contains(error.message, "kept");
+    unlink(filler);
+    s.options.progress = NULL;
+    check_good(&s, 0, 3000000);
+    assert_true(s.fetched < 2900000);
+    assert_int_equal(umount(home), 0);
 }
 
 /* A write that fails in the middle keeps what was fetched. */
@@ -672,8 +719,8 @@ int main(void)
         TEST(test_wrong_length), TEST(test_wrong_hash),   TEST(test_codes),
         TEST(test_ranges),       TEST(test_whole_part),   TEST(test_redirects),
         TEST(test_linked_hash),  TEST(test_tls),          TEST(test_full_disk),
-        TEST(test_write_fails),  TEST(test_base),         TEST(test_cache),
-        TEST(test_stopping),
+        TEST(test_small_disk),   TEST(test_write_fails),  TEST(test_base),
+        TEST(test_cache),        TEST(test_stopping),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
