@@ -4,6 +4,8 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
+# CMake calls make again: without the names of folders it goes in and out of.
+MAKEFLAGS += --no-print-directory
 # Written last, so a configuration that failed is tried again.
 CONFIGURED = $(BUILD)/cmake_install.cmake
 

@@ -5,6 +5,7 @@
 #include "cli/terminal.h"
 #include "translate/translate.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,11 +384,13 @@ static int demo_run(int argument_count, char **arguments)
                "  %s/index.html         a page with all of them\n"
                "  %s/contact_sheet.png  the same at a glance\n"
                "Try next:\n"
-               "  onestep serve --demo  (then open http://127.0.0.1:8080/ and draw)\n"
-               "  onestep translate --demo -t sketch_to_image_stochastic -i sketch.png \\\n"
+               "  %s serve --demo  (then open http://127.0.0.1:8080/ and draw)\n"
+               "  %s translate --demo -t sketch_to_image_stochastic \\\n"
+               "      -i %s/sketch_to_image_stochastic_fish_given.png \\\n"
                "      -p \"a red fish on a blue ground\" --gammas 0,0.5,1 -o out/\n"
-               "  onestep translate --help\n",
-               d.written, d.output, d.seconds, d.output, d.output);
+               "  %s translate --help\n",
+               d.written, d.output, d.seconds, d.output, d.output, program_invocation_name,
+               program_invocation_name, d.output, program_invocation_name);
     }
     for (size_t i = 0; i < d.cell_count; i++) {
         image_destroy(&d.cells[i]);
