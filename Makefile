@@ -9,6 +9,11 @@ MAKEFLAGS += --no-print-directory
 # Written last, so a configuration that failed is tried again.
 CONFIGURED = $(BUILD)/cmake_install.cmake
 
+# What `make install` wrote, for `make uninstall`, also from another clone.
+INSTALLED = $(PREFIX)/share/onestep/installed-files
+# So that programs find the library at once; nobody else's business, and only root can.
+REFRESH_LIBRARIES = if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
 .PHONY: all check check-slow sanitize fuzz bench demo tidy format install uninstall deb dist packages clean help
 
 all: $(CONFIGURED)
@@ -27,7 +32,7 @@ help:
 	@echo "make demo         build, then translate the bundled pictures with the built-in models"
 	@echo "make bench        measure this machine"
 	@echo "make tidy         clang-format and clang-tidy"
-	@echo "make install      to PREFIX ($(PREFIX)); make uninstall undoes it"
+	@echo "make install      to PREFIX ($(PREFIX)), inside DESTDIR when that is set; make uninstall undoes it"
 	@echo "make deb           build/onestep_VERSION_ARCH.deb, checked with lintian"
 	@echo "make dist          build/onestep-VERSION-linux-ARCH.tar.gz, which runs on other distributions"
 	@echo "make packages     install what building and testing needs from Debian's packages"
@@ -63,10 +68,16 @@ tidy:
 	@tools/tidy
 
 install: all
-	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix $(PREFIX)
+	@cp $(BUILD)/install_manifest.txt "$(DESTDIR)$(INSTALLED)"
+	@$(REFRESH_LIBRARIES)
 
 uninstall:
-	@test -f $(BUILD)/install_manifest.txt && xargs -d '\n' rm -fv < $(BUILD)/install_manifest.txt
+	@test -f "$(DESTDIR)$(INSTALLED)" || { echo "nothing is installed under $(DESTDIR)$(PREFIX)"; exit 1; }
+	@sed 's|^|$(DESTDIR)|' "$(DESTDIR)$(INSTALLED)" | xargs -d '\n' rm -fv
+	@rm -fv "$(DESTDIR)$(INSTALLED)"
+	@find "$(DESTDIR)$(PREFIX)" -depth -type d -path '*/onestep*' -empty -delete
+	@$(REFRESH_LIBRARIES)
 
 deb: all
 	@tools/install_packages deb

@@ -109,6 +109,8 @@ function(onestep_library)
 
   add_library(onestep_shared SHARED ${empty})
   target_link_libraries(onestep_shared PRIVATE -Wl,--whole-archive ${folders} -Wl,--no-whole-archive)
+  # Addresses of functions are found at the start and cannot be overwritten after it.
+  target_link_options(onestep_shared PRIVATE -Wl,-z,relro,-z,now)
   set_target_properties(onestep_shared PROPERTIES OUTPUT_NAME onestep VERSION ${PROJECT_VERSION}
     SOVERSION ${PROJECT_VERSION_MAJOR})
   target_include_directories(onestep_shared INTERFACE
@@ -124,8 +126,8 @@ function(onestep_library)
     DEPENDS ${folders} COMMENT "libonestep.a" VERBATIM)
   add_custom_target(onestep_static ALL DEPENDS ${archive})
 
-  
-  # From the package file back to the prefix, however deep the library folder lies.
+  # From the package files back to the prefix, however deep the library folder lies.
+  file(RELATIVE_PATH ONESTEP_PREFIX_FROM_PKGCONFIG /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
   file(RELATIVE_PATH ONESTEP_PREFIX_FROM_PACKAGE
     /${CMAKE_INSTALL_LIBDIR}/cmake/onestep /)
   configure_file(${CMAKE_SOURCE_DIR}/cmake/onestep.pc.in ${CMAKE_BINARY_DIR}/onestep.pc @ONLY)
@@ -149,6 +151,7 @@ function(onestep_program)
   target_compile_options(onestep PRIVATE ${ONESTEP_C_FLAGS})
   target_include_directories(onestep PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(onestep PRIVATE onestep_store onestep_api)
+  target_link_options(onestep PRIVATE -Wl,-z,relro,-z,now)
   set_target_properties(onestep PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   install(TARGETS onestep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   # Manual pages and completion come from the program's own tables.
