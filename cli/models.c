@@ -105,6 +105,23 @@ static const char *environment(const char *name)
     return value && *value ? value : NULL;
 }
 
+/* The file of certificate authorities: what the environment names, else where other distributions
+ * have it when it is not where Debian's libcurl looks; NULL: libcurl's own. */
+static const char *certificates(void)
+{
+    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                         "/etc/pki/tls/certs/ca-bundle.crt",
+                                         "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+    const char *named = environment("CURL_CA_BUNDLE");
+    named = named ? named : environment("SSL_CERT_FILE");
+    for (size_t i = 0; !named && i < sizeof places / sizeof *places; i++) {
+        if (path_exists(places[i])) {
+            return i ? places[i] : NULL;
+        }
+    }
+    return named;
+}
+
 /* A switch of Hugging Face's, as its library reads it. */
 static bool environment_switch(const char *name)
 {
@@ -435,9 +452,7 @@ static onestep_status pull_models(models *m, onestep_error *error)
     options.url = options_text(given, "url", NULL);
     options.endpoint = environment("HF_ENDPOINT");
     options.token = environment("HF_TOKEN");
-    options.certificates = environment("CURL_CA_BUNDLE");
-    options.certificates =
-        options.certificates ? options.certificates : environment("SSL_CERT_FILE");
+    options.certificates = certificates();
     options.parallel = (unsigned)options_integer(given, "parallel", 0);
     options.retries = (unsigned)options_integer(given, "retries", (int64_t)options.retries);
     options.first_delay = options_number(given, "retry-delay", options.first_delay);

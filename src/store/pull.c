@@ -325,7 +325,7 @@ static onestep_status pull_locked(pull *p, uint64_t *fetched, onestep_error *err
     if (status == ONESTEP_OK && p->count && p->options->offline) {
         status = error_set(error, ONESTEP_ERROR_IO,
                            "%s: %zu of its files are not on this machine (the first: %s), and "
-                           "--offline forbids to fetch them",
+                           "--offline or HF_HUB_OFFLINE forbids to fetch them",
                            name, p->count, p->transfers[0].url);
     }
     if (status == ONESTEP_OK) {
