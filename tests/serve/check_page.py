@@ -319,7 +319,8 @@ class Sketching(OnPage):
         self.assertNotEqual(self.await_made(2)[0], picture[0])
         self.assertEqual(b.run("return document.querySelector('#sketch-history li:first-child button').ariaCurrent"), "true")
         other = b.run(CANVAS, "canvas")
-        self.live(True)
+        self.live(True)  # which makes a picture of what is there
+        self.await_made(3)
         b.click("#sketch-history li:last-child button")
         b.wait("return document.getElementById('seed').value === '-7'", "the restored seed")
         b.wait(f"return (function() {{ {CANVAS.replace('arguments[0]', repr('canvas'))} }})()[1] === {canvas[1]}",
@@ -328,7 +329,7 @@ class Sketching(OnPage):
         self.assertEqual(self.pixels("sketch-result"), picture)
         self.assertEqual(b.run("return document.querySelector('#sketch-history li:last-child button').ariaCurrent"), "true")
         time.sleep(0.6)
-        self.assertEqual(self.made(), 2, "restoring makes no new picture")
+        self.assertEqual(self.made(), 3, "restoring makes a new picture")
         self.live(False)
         b.click("#undo")
         self.assertEqual(b.run(CANVAS, "canvas"), other, "undo brings the drawing before back")
