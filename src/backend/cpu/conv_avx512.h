@@ -173,45 +173,23 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
     }
 }
 
-/* Calls tile(..., rows) with a constant for every count of rows. */
-#define WITH_ROWS(count, tile, ...)                                                                \
-    switch (count) {                                                                               \
-    case 1:                                                                                        \
-        tile(__VA_ARGS__, 1);                                                                      \
-        break;                                                                                     \
-    case 2:                                                                                        \
-        tile(__VA_ARGS__, 2);                                                                      \
-        break;                                                                                     \
-    case 3:                                                                                        \
-        tile(__VA_ARGS__, 3);                                                                      \
-        break;                                                                                     \
-    case 4:                                                                                        \
-        tile(__VA_ARGS__, 4);                                                                      \
-        break;                                                                                     \
-    case 5:                                                                                        \
-        tile(__VA_ARGS__, 5);                                                                      \
-        break;                                                                                     \
-    case 6:                                                                                        \
-        tile(__VA_ARGS__, 6);                                                                      \
-        break;                                                                                     \
-    case 7:                                                                                        \
-        tile(__VA_ARGS__, 7);                                                                      \
-        break;                                                                                     \
-    case 8:                                                                                        \
-        tile(__VA_ARGS__, 8);                                                                      \
-        break;                                                                                     \
-    case 9:                                                                                        \
-        tile(__VA_ARGS__, 9);                                                                      \
-        break;                                                                                     \
-    case 10:                                                                                       \
-        tile(__VA_ARGS__, 10);                                                                     \
-        break;                                                                                     \
-    case 11:                                                                                       \
-        tile(__VA_ARGS__, 11);                                                                     \
-        break;                                                                                     \
-    default:                                                                                       \
+/* Calls tile(..., rows) with a constant: as many of `rows` as there is a copy for. Gives how many. */
+#define MULTIPLY_ROWS(done, rows, tile, ...)                                                       \
+    if ((rows) >= ROWS) {                                                                          \
         tile(__VA_ARGS__, ROWS);                                                                   \
-        break;                                                                                     \
+        (done) = ROWS;                                                                             \
+    } else if ((rows) >= 8) {                                                                      \
+        tile(__VA_ARGS__, 8);                                                                      \
+        (done) = 8;                                                                                \
+    } else if ((rows) >= 4) {                                                                      \
+        tile(__VA_ARGS__, 4);                                                                      \
+        (done) = 4;                                                                                \
+    } else if ((rows) >= 2) {                                                                      \
+        tile(__VA_ARGS__, 2);                                                                      \
+        (done) = 2;                                                                                \
+    } else {                                                                                       \
+        tile(__VA_ARGS__, 1);                                                                      \
+        (done) = 1;                                                                                \
     }
 
 /* Where the rows to fetch begin: those after `row`, or the first ones for the next panel. */
@@ -236,10 +214,10 @@ static void multiply(const conv_multiply *task)
         const bool last = panel + 1 == task->panels;
         next.a = (const char *)(last ? next_a : task->a);
         next.b = (const char *)(last ? next_b : b + task->b_stride);
-        for (size_t row = 0; row < task->rows; row += ROWS) {
-            const size_t rows = task->rows - row;
+        for (size_t row = 0, done; row < task->rows; row += done) {
             next.offsets = next_offsets(task->offsets, row, task->rows, last);
-            WITH_ROWS(rows, multiply_tile, task, row, b, c + row * task->c_stride, &next)
+            MULTIPLY_ROWS(done, task->rows - row, multiply_tile, task, row, b,
+                          c + row * task->c_stride, &next)
         }
     }
 }
@@ -258,11 +236,10 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bf
         const bool last = panel + 1 == task->panels;
         next.a = (const char *)(last ? next_a : task->a);
         next.b = (const char *)(last ? task->next_b : b + task->b_stride);
-        for (size_t row = 0; row < task->rows; row += ROWS) {
-            const size_t rows = task->rows - row;
+        for (size_t row = 0, done; row < task->rows; row += done) {
             next.offsets = next_offsets(task->offsets, row, task->rows, last);
-            WITH_ROWS(rows, multiply_tile_pairs, task, row, b, scales, c + row * task->c_stride,
-                      &next, bfloat16)
+            MULTIPLY_ROWS(done, task->rows - row, multiply_tile_pairs, task, row, b, scales,
+                          c + row * task->c_stride, &next, bfloat16)
         }
     }
 }
