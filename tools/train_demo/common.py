@@ -219,6 +219,15 @@ def gradient_difference(a, b):
             + (a.diff(dim=-2) - b.diff(dim=-2)).abs().mean())
 
 
+def edge_agreement(a, b):
+    """Mean correlation of the pictures' edge strengths, as tools/score_demo measures it."""
+    def strength(pictures):
+        grey = pictures.mean(1)
+        flat = (grey.diff(dim=-1)[:, :-1].abs() + grey.diff(dim=-2)[:, :, :-1].abs()).flatten(1)
+        return flat - flat.mean(1, keepdim=True)
+    return nn.functional.cosine_similarity(strength(a), strength(b), eps=1e-4).mean()
+
+
 def psnr(a, b):
     """Of pictures in [-1, 1], mean over the batch."""
     error = ((a.clamp(-1, 1) - b) / 2).pow(2).flatten(1).mean(1)

@@ -1,12 +1,13 @@
 """Stage 3: one task's checkpoint, end to end on the official computation graph, supervised by the rendered truth.
 
-    tasks.py edge|sketch|day_night|clear_rainy STEPS [UNTIL]
+    tasks.py edge|sketch|day_night|clear_rainy STEPS [--until STEP] [--published [FOLDER]]
 
-STEPS sets the schedule, UNTIL ends this run earlier; a later run goes on. The sketch model starts from the
-edge model's checkpoint when there is one.
+STEPS sets the schedule, --until ends this run earlier; a later run goes on. With --published a new run starts
+from the files in FOLDER (models/demo) instead of from nothing: anybody can continue from what is published, with
+a fresh optimizer. Otherwise the sketch model starts from the edge model's training state when there is one.
 """
+import argparse
 import copy
-import sys
 
 import numpy
 import torch
@@ -16,6 +17,7 @@ from transformers import CLIPTextModel
 from base import Tokens, reword, time_999
 from common import *
 from latents import edges, sketch
+from published import start_from_published
 
 BASE = os.environ.get("TRAIN_DEMO_BASE", os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                                       "../../models/demo/base"))
@@ -143,7 +145,7 @@ def examine(task, model, texts, tokens, path):
                 control = edges(b) if task == "edge" else sketch(pictures("sketches", "test_A")[:12])
                 target, ids = to_signed(b), tokens(texts[:12])
             made = torch.cat([model(control[i:i + 6], ids[i:i + 6], direction)[0] for i in range(0, 12, 6)])
-            scores.append(psnr(made, target))
+            scores.append((psnr(made, target), float(edge_agreement(made.clamp(-1, 1), target))))
             rows += [control[:12], made[:12], target[:12]]
         if task == "sketch":
             torch.manual_seed(9)
@@ -169,8 +171,25 @@ def start_from_edges(model):
                 parameter.copy_(known[name])
 
 
+def loss_of(made, target):
+    """Colour, and outlines: both the difference of neighbours and where the edges are, however strong."""
+    error = made - target
+    return (error.abs().mean() + 2 * error.pow(2).mean() + 1.5 * gradient_difference(made, target)
+            + 0.15 * (1 - edge_agreement(made, target)))
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=["edge", "sketch", *CAPTIONS])
+    parser.add_argument("steps", type=int)
+    parser.add_argument("--until", type=int)
+    parser.add_argument("--published", nargs="?", const=os.path.dirname(BASE), metavar="FOLDER")
+    return parser.parse_args()
+
+
 def main():
-    task, steps = sys.argv[1], int(sys.argv[2])
+    arguments = parse_arguments()
+    task, steps = arguments.task, arguments.steps
     parallel = Parallel()
     turn, tokens = Turn(parallel.rank == 0), Tokens()
     model = Translator(task)
@@ -181,23 +200,28 @@ def main():
     optimizer = torch.optim.Adam(parameters, lr=2e-3, betas=(0.9, 0.98))
     boosted = [(parameter, SKIP_BOOST[skip]) for name, parameter in model.named_parameters()
                for skip in SKIP_BOOST if f"{skip}.parametrizations.weight.original" in name]
-    average = Average(parameters, 0.96)
-    path, start = f"{WORK}/{task}.pt", 0
+    path, start, trained_before = f"{WORK}/{task}.pt", 0, False
     if os.path.exists(path):
         state = torch.load(path)
         with torch.no_grad():
             for parameter, value in zip(parameters, state["parameters"]):
                 parameter.copy_(value)
         optimizer.load_state_dict(state["optimizer"])
-        average.values, start = state["average"], state["step"]
+        start, trained_before = state["step"], True
+    elif arguments.published:
+        start_from_published(model, task, arguments.published)
+        trained_before = True
     elif task == "sketch" and os.path.exists(f"{WORK}/edge.pt"):
         start_from_edges(model)
-        average = Average(parameters, 0.96)
+        trained_before = True
+    average = Average(parameters, 0.98)
+    if start:
+        average.values = state["average"]
     if parallel.rank == 0:
         print("trained parameters", sum(p.numel() for p in parameters), flush=True)
     began, tracked = time.time(), 0.0
     peak = float(os.environ.get("TRAIN_DEMO_RATE", 2e-3))
-    until = int(sys.argv[3]) if len(sys.argv) > 3 else steps
+    until = arguments.until or steps
     for step in range(start, until):
         random = numpy.random.default_rng([3, step, parallel.rank])
         torch.manual_seed(step * 2 + parallel.rank)
@@ -215,9 +239,8 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, 30)
         with turn:
-            made = model(control, ids, direction, r, noise, train_encoder=step > 0.4 * steps)[0]
-            error = made - target
-            loss = error.abs().mean() + 2 * error.pow(2).mean() + 0.5 * gradient_difference(made, target)
+            made = model(control, ids, direction, r, noise, train_encoder=trained_before or step > 0.4 * steps)[0]
+            loss = loss_of(made, target)
             optimizer.zero_grad()
             loss.backward()
             parallel.average_gradients(parameters)
@@ -238,7 +261,7 @@ def main():
             average.swap()
             with turn:
                 scores = examine(task, model, test_texts, tokens, f"{WORK}/{task}.png")
-            print("test psnr " + " ".join(f"{score:.2f}" for score in scores), flush=True)
+            print("test " + ", ".join(f"{decibels:.2f} dB, edges {edges:.3f}" for decibels, edges in scores), flush=True)
             average.swap()
 
 
