@@ -160,7 +160,7 @@ def examine(task, model, texts, tokens, path):
 
 def start_from_edges(model):
     """The sketch model's first values: those of the edge model, whose control is much like a sketch."""
-    values = torch.load(f"{WORK}/edge.pt")["parameters"]
+    values = torch.load(f"{WORK}/edge.pt")["average"]
     names = [name for name, p in Translator("edge").named_parameters() if p.requires_grad]
     known = dict(zip(names, values))
     with torch.no_grad():
@@ -171,9 +171,15 @@ def start_from_edges(model):
                 parameter.copy_(known[name])
 
 
-def loss_of(made, target):
+def thing_weights(target):
+    """Twice the weight for what differs from the picture's most frequent colour: the things, not their grounds."""
+    ground = target.flatten(2).median(dim=2).values[:, :, None, None]
+    return 1.0 + ((target - ground).abs().amax(1, keepdim=True) > 0.3)
+
+
+def loss_of(made, target, weights=1.0):
     """Colour, and outlines: both the difference of neighbours and where the edges are, however strong."""
-    error = made - target
+    error = (made - target) * weights
     return (error.abs().mean() + 2 * error.pow(2).mean() + 1.5 * gradient_difference(made, target)
             + 0.15 * (1 - edge_agreement(made, target)))
 
@@ -240,7 +246,7 @@ def main():
             group["lr"] = learning_rate(step, steps, peak, 30)
         with turn:
             made = model(control, ids, direction, r, noise, train_encoder=trained_before or step > 0.4 * steps)[0]
-            loss = loss_of(made, target)
+            loss = loss_of(made, target, 1.0 if task in CAPTIONS else thing_weights(target))
             optimizer.zero_grad()
             loss.backward()
             parallel.average_gradients(parameters)
