@@ -1,6 +1,7 @@
 """The golden cases: what each one runs. make_golden.py fills in the defaults and writes them as case.json."""
 
-# Input pictures: (pattern, seed, width, height) of generated_image.py.
+# Input pictures: (pattern, seed, width, height) of generated_image.py, or for the demo's models (name in
+# models/demo/inputs, left, top, width, height).
 ALL = None  # keep every stage
 SMALL = ("tokens", "text", "moments", "posterior_noise", "latent", "eps", "x0")
 
@@ -15,6 +16,14 @@ def unpaired(name, base, checkpoint, task, picture, stages=ALL, **options):
     return case(name, base, checkpoint, task, picture, stages=stages, **{"image_prep": "no_resize", **options})
 
 
+def demo(task, checkpoint, picture, prompt="", **options):
+    """The trained models of models/demo, on a piece of one of their pictures."""
+    return case(f"demo_{task}", DEMO + "base", DEMO + checkpoint, task, picture, prompt,
+                stages=("tokens", "moments", "posterior_noise", "latent", "eps", "x0", "decoded"), versions="new",
+                **options)
+
+
+DEMO = "../../../models/demo/"
 EDGE, SKETCH = "edge_to_image", "sketch_to_image_stochastic"
 
 CASES = [
@@ -60,4 +69,12 @@ CASES = [
     # the key spelling of the newest peft, run by the newest versions, with the same tensors as the other spelling
     case("a_edge_new_spelling", "base_a", "base_a_edge_new", EDGE, (4, 51, 40, 24), "a red car", versions="new"),
     case("b_sketch_new_spelling", "base_b", "base_b_sketch_new", SKETCH, (4, 52, 24, 40), "a red car", gamma=0.4, versions="new"),
+    # the demo's trained models
+    demo(EDGE, "edge_to_image_loras", ("edge_to_image_bird.png", 16, 24, 96, 80), "a blue bird on a yellow ground"),
+    demo(SKETCH, "sketch_to_image_stochastic_lora", ("sketch_to_image_stochastic_boat.png", 24, 32, 88, 80),
+         "a red boat on a yellow ground", gamma=0.7),
+    demo("day_to_night", "day2night", ("day_to_night_street_1.png", 16, 24, 80, 64), image_prep="no_resize"),
+    demo("night_to_day", "day2night", ("night_to_day_street_2.png", 32, 40, 64, 80), image_prep="no_resize"),
+    demo("clear_to_rainy", "clear2rainy", ("clear_to_rainy_street_3.png", 48, 32, 80, 64), image_prep="no_resize"),
+    demo("rainy_to_clear", "clear2rainy", ("rainy_to_clear_street_1.png", 0, 48, 80, 64), image_prep="no_resize"),
 ]

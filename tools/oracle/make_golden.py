@@ -18,6 +18,8 @@ from cases import CASES
 from clip_vocabulary import write_json
 from generated_image import generated_image
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 
 def thresholds(stages, scheduler):
     """The design's relative errors a stage: `reference` and `f32` (x0 and decoded grow as the last step amplifies)."""
@@ -30,16 +32,25 @@ def thresholds(stages, scheduler):
             for name in STAGES if name in stages and name != "tokens"}
 
 
+def input_picture(description):
+    """A generated picture, or a piece of one of the demo's."""
+    if isinstance(description[0], int):
+        return Image.fromarray(generated_image(*description))
+    name, left, top, width, height = description
+    with Image.open(os.path.join(HERE, "../../models/demo/inputs", name)) as picture:
+        return picture.convert("RGB").crop((left, top, left + width, top + height))
+
+
 def run_case(case, code, golden):
     """Runs one case: (stages, input picture, output picture, the official object)."""
     official = load_code(code, os.path.join(golden, "models", case["base"]))
     model = load_model(official, case["task"], os.path.join(golden, "models", case["checkpoint"] + ".pkl"))
-    picture = Image.fromarray(generated_image(*case["picture"]))
+    picture = input_picture(case["picture"])
     stages, output = translate(official, model, case, picture)
     return stages, picture, output, model
 
 
-def described(case, stages, output, model):
+def described(case, stages, picture, output, model):
     """What case.json holds."""
     if case["task"] in ("edge_to_image", "sketch_to_image_stochastic", "paired"):
         family, direction, caption = "paired", None, case["prompt"]
@@ -47,12 +58,13 @@ def described(case, stages, output, model):
         family = "unpaired"
         direction, caption = (case["direction"], case["prompt"]) if case["task"] == "unpaired" else (model.direction, model.caption)
     result = {
-        "name": case["name"], "base": "models/" + case["base"], "checkpoint": f"models/{case['checkpoint']}.pkl",
+        "name": case["name"], "base": os.path.normpath("models/" + case["base"]),
+        "checkpoint": os.path.normpath(f"models/{case['checkpoint']}.pkl"),
         "task": None if case["task"] in ("paired", "unpaired") else case["task"], "family": family,
         "prompt": caption, "direction": direction, "seed": case["seed"], "rng": case["rng"],
         "gamma": case.get("gamma"), "image_prep": case.get("image_prep"),
         "low_threshold": None, "high_threshold": None,
-        "input_width": case["picture"][2], "input_height": case["picture"][3],
+        "input_width": picture.width, "input_height": picture.height,
         "control_width": stages["control"].shape[3], "control_height": stages["control"].shape[2],
         "output_width": output.width, "output_height": output.height,
         "lanczos_after": family == "unpaired" and case["image_prep"] != "no_resize",
@@ -79,7 +91,7 @@ def main():
         folder = os.path.join(arguments.golden, "cases", case["name"])
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
-        description = described(case, stages, output, model)
+        description = described(case, stages, picture, output, model)
         for name in description["stages"]:
             np.save(os.path.join(folder, name + ".npy"), stages[name])
         picture.save(os.path.join(folder, "input.png"), optimize=True)

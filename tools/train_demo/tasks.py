@@ -261,9 +261,11 @@ def main():
         if parallel.rank == 0 and step % 20 == 0:
             print(f"step {step} loss {float(loss.detach()):.4f} psnr {tracked:.2f} "
                   f"{(time.time() - began) / (step - start + 1):.2f} s/step", flush=True)
-        if parallel.rank == 0 and (step % 100 == 99 or step == until - 1):
+        last = step == until - 1
+        if parallel.rank == 0 and (step % 20 == 19 or last):
             save(path, {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict(),
                         "average": average.values, "step": step + 1})
+        if parallel.rank == 0 and (step % 100 == 99 or last):
             average.swap()
             with turn:
                 scores = examine(task, model, test_texts, tokens, f"{WORK}/{task}.png")
