@@ -65,6 +65,9 @@ function show(blob, draft, words = $('sketch-prompt').value, seed = $('seed').va
   }
 }
 
+// Of a live picture that waits for the user to finish typing.
+let timer = 0;
+
 // What keeps a picture from being made, in words; null when nothing does.
 function obstacle() {
   if (!available) return [$('sketch-run'), `This server has no sketch model (${TASK}).`];
@@ -76,6 +79,7 @@ function obstacle() {
 }
 
 async function run() {
+  clearTimeout(timer); // what it would have asked for is in this picture
   const hindered = obstacle();
   if (hindered) {
     hindered[0].focus();
@@ -114,7 +118,6 @@ function runLive() {
   else run();
 }
 
-let timer = 0;
 function soon() {
   clearTimeout(timer);
   timer = setTimeout(runLive, 350);
