@@ -24,11 +24,10 @@ static int version_run(int argument_count, char **arguments)
     const char *build = "debug";
 #endif
     if (options_has(&given, "json")) {
-        json_t *object =
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "version", onestep_version(), "build",
-                      build, "compiler", __VERSION__, "cpu", cpu.model, "isa",
-                      cpu_level_name(cpu.level), "threads",
-                      (int)thread_default_count(), "jansson", jansson_version_str());
+        json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "version",
+                                   onestep_version(), "build", build, "compiler", __VERSION__,
+                                   "cpu", cpu.model, "isa", cpu_level_name(cpu.level), "threads",
+                                   (int)thread_default_count(), "jansson", jansson_version_str());
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
         printf("%s\n", text ? text : "{}");
         free(text);

@@ -81,9 +81,9 @@ typedef enum onestep_log_level {
 typedef void (*onestep_log_callback)(void *user_data, onestep_log_level level, const char *message);
 
 /* `fraction` of the work (floating-point operations) of the current request, 0 to 1, never
- * falling; `stage` is "text", "encode", "unet" or "decode". Called on the thread that translates. Return
- * 0 to go on; anything else cancels the request, which then fails with ONESTEP_ERROR_CANCELLED
- * and leaves the session ready for the next one. */
+ * falling; `stage` is "text", "encode", "unet" or "decode". Called on the thread that translates.
+ * Return 0 to go on; anything else cancels the request, which then fails with
+ * ONESTEP_ERROR_CANCELLED and leaves the session ready for the next one. */
 typedef int (*onestep_progress_callback)(void *user_data, double fraction, const char *stage);
 
 /* ---- engine ------------------------------------------------------------------------------- */
@@ -103,10 +103,12 @@ typedef enum onestep_precision {
 typedef struct onestep_engine onestep_engine;
 
 typedef struct onestep_engine_options {
-    size_t size;            /* sizeof(onestep_engine_options), set by onestep_engine_options_init */
+    size_t size; /* sizeof(onestep_engine_options), set by onestep_engine_options_init */
     onestep_backend backend;
-    unsigned threads;       /* 0: the CPUs allowed by affinity and cgroup quota */
-    uint64_t memory_limit;  /* bytes of resident memory to stay under (plus 100 MB); 0: no limit */
+    unsigned threads;      /* 0: the CPUs allowed by affinity and cgroup quota */
+    uint64_t memory_limit; /* bytes of resident memory to stay under (plus 100 MB); 0: a model keeps
+                              packed weights until about 2 GB are taken (5 GB in float32), at most a
+                              quarter of the process's memory, and pictures take what they need */
     onestep_log_callback log;
     void *log_user_data;
     onestep_log_level log_level;
@@ -196,8 +198,7 @@ typedef struct onestep_image {
 ONESTEP_API onestep_status onestep_image_load(onestep_image *image, const char *path,
                                               onestep_error *error) ONESTEP_MUST_USE;
 ONESTEP_API onestep_status onestep_image_decode(onestep_image *image, const void *bytes,
-                                                size_t size,
-                                                onestep_error *error) ONESTEP_MUST_USE;
+                                                size_t size, onestep_error *error) ONESTEP_MUST_USE;
 /* The suffix of `path` tells the format; `quality` 1..100 for JPEG and WebP (0: 95). The file is
  * written whole or not at all. */
 ONESTEP_API onestep_status onestep_image_save(const onestep_image *image, const char *path,
@@ -219,7 +220,10 @@ typedef enum onestep_fit {
 } onestep_fit;
 
 typedef enum onestep_rng { ONESTEP_RNG_CUDA, ONESTEP_RNG_CPU } onestep_rng;
-typedef enum onestep_posterior { ONESTEP_POSTERIOR_SAMPLE, ONESTEP_POSTERIOR_MEAN } onestep_posterior;
+typedef enum onestep_posterior {
+    ONESTEP_POSTERIOR_SAMPLE,
+    ONESTEP_POSTERIOR_MEAN
+} onestep_posterior;
 
 /* A tensor handed to the dump callback: row-major NCHW float32, or int64 for "tokens". */
 typedef struct onestep_tensor {
@@ -246,7 +250,7 @@ typedef struct onestep_request {
     onestep_control control;
     const char *image_prep; /* unpaired: an official name; NULL: resize_512x512 */
     onestep_fit fit;
-    uint32_t max_side;          /* larger inputs are first scaled down; 0: no limit */
+    uint32_t max_side;                    /* larger inputs are first scaled down; 0: no limit */
     double low_threshold, high_threshold; /* Canny; finite and not negative */
     const float *noise, *posterior_noise; /* given draws, NCHW, or NULL */
     size_t noise_count, posterior_noise_count; /* their numbers of values; must fit exactly */
@@ -260,8 +264,9 @@ ONESTEP_API void onestep_request_init(onestep_request *request);
 
 typedef struct onestep_result {
     size_t size;
-    onestep_image image;   /* 8-bit RGB; release with onestep_result_free */
-    onestep_image control; /* what the network saw, 8-bit RGB (edges white on black); may be empty */
+    onestep_image image; /* 8-bit RGB; release with onestep_result_free */
+    onestep_image
+        control; /* what the network saw, 8-bit RGB (edges white on black); may be empty */
     double text_seconds, encode_seconds, unet_seconds, decode_seconds, total_seconds;
     uint64_t operations; /* floating-point operations counted as direct convolutions */
 } onestep_result;
@@ -272,8 +277,7 @@ ONESTEP_API void onestep_result_free(onestep_result *result);
 /* Translates one picture. The result does not depend on threads, on other requests or on what the
  * session did before. */
 ONESTEP_API onestep_status onestep_translate(onestep_session *session,
-                                             const onestep_request *request,
-                                             onestep_result *result,
+                                             const onestep_request *request, onestep_result *result,
                                              onestep_error *error) ONESTEP_MUST_USE;
 
 /* Translates `count` pictures of any sizes; equal sizes run together. Every item equals its single

@@ -48,7 +48,7 @@ struct weight_cache {
     size_t bucket_count, entry_count;
     size_t limit, bytes;
     spare_block spares[SPARE_BLOCKS];
-    size_t spare_count, spare_bytes; /* not part of `bytes` */
+    size_t spare_count, spare_bytes;   /* not part of `bytes` */
     entry *least_recent, *most_recent; /* of the entries that are not in use */
     uint64_t uses;                     /* acquired so far */
     uint64_t interval; /* about the most uses between two of the same entry; 0: not known */

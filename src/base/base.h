@@ -230,7 +230,8 @@ unsigned thread_pool_size(const thread_pool *pool);
 void thread_pool_run(thread_pool *pool, size_t count, thread_pool_task task, void *context);
 /* CPUs that this process may use: affinity mask and cgroup quota. */
 unsigned thread_default_count(void);
-/* Memory that this process may use, in bytes: the machine's, or less by cgroup limit; 0: unknown. */
+/* Memory that this process may use, in bytes: the machine's, or less by cgroup limit; 0: unknown.
+ */
 uint64_t memory_default_bytes(void);
 
 /* ---- CPU features ------------------------------------------------------------------------- */

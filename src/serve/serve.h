@@ -2,8 +2,8 @@
  * of the library.
  *
  * One engine translates one large picture at a time with all its threads, or a few small ones;
- * reading and writing of picture files goes on beside it. Requests wait in a bounded queue that is fair between clients. Nothing
- * is kept from one request to the next. */
+ * reading and writing of picture files goes on beside it. Requests wait in a bounded queue that is
+ * fair between clients. Nothing is kept from one request to the next. */
 #ifndef ONESTEP_SERVE_H
 #define ONESTEP_SERVE_H
 
@@ -58,7 +58,7 @@ typedef struct serve_config {
      * drips. */
     double client_seconds;
     size_t small_at_once; /* pictures of at most 256 x 256 that are translated side by side */
-    uint32_t side;          /* the side the models were trained for: warm-up and the page */
+    uint32_t side;        /* the side the models were trained for: warm-up and the page */
     bool warm_up;
     bool demo; /* told to the page */
     const serve_task *tasks;

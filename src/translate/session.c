@@ -107,12 +107,13 @@ static onestep_status session_plan(onestep_session *session, const picture_shape
     return ONESTEP_OK;
 }
 
-/* Beside activations and packed weights: the program and its tables, pages of the files that are just
- * being packed, blocks that the weight cache keeps to use again. Measured at full size. */
+/* Beside activations and packed weights: the program and its tables, pages of the files that are
+ * just being packed, blocks that the weight cache keeps to use again. Measured at full size. */
 #define OTHER_BYTES ((uint64_t)128 << 20)
 
-/* What a session takes when no limit is given, unless its pictures need more. In float32 all weights
- * of SD-Turbo stay packed, as packing them again would be half of a small picture's time. */
+/* What a session takes when no limit is given, unless its pictures need more. In float32 all
+ * weights of SD-Turbo stay packed, as packing them again would be half of a small picture's time.
+ */
 #define DEFAULT_BYTES_INT16 UINT64_C(2000000000)
 #define DEFAULT_BYTES_FLOAT UINT64_C(5000000000)
 

@@ -1,5 +1,5 @@
-#include "base/base.h"
 #include "base/allowance.h"
+#include "base/base.h"
 #include "support/check.h"
 
 #include <sched.h>

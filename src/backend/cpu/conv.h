@@ -44,14 +44,14 @@ typedef struct conv_plan {
     cpu_level level;
     conv_algorithm algorithm;
     conv_precision precision;
-    size_t packed_bytes;  /* of the packed weights */
-    size_t scratch_bytes; /* shared scratch conv_run needs, for `threads` threads */
-    unsigned threads;     /* of the pool that runs it: a pool of at most so many threads */
+    size_t packed_bytes;      /* of the packed weights */
+    size_t scratch_bytes;     /* shared scratch conv_run needs, for `threads` threads */
+    unsigned threads;         /* of the pool that runs it: a pool of at most so many threads */
     double predicted_seconds; /* the cost model's estimate on this plan's threads */
 } conv_plan;
 
-/* Fills *plan for a shape. False when it cannot do the shape, when the level has no kernels of that precision, or
- * when a size overflows. */
+/* Fills *plan for a shape. False when it cannot do the shape, when the level has no kernels of that
+ * precision, or when a size overflows. */
 bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm,
                       unsigned threads) MUST_USE;
@@ -60,7 +60,8 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
  * `largest` in that one (larger tiles of Winograd multiply less and round more). The choice depends
  * neither on threads nor on the batch. */
 bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
-                        conv_precision precision, conv_algorithm largest, unsigned threads) MUST_USE;
+                        conv_precision precision, conv_algorithm largest,
+                        unsigned threads) MUST_USE;
 
 /* Packs weights [output_channels][input_channels][kernel][kernel] (float32; for geglu both halves)
  * into `packed` (64-byte aligned, plan->packed_bytes). `weights` holds output channels

@@ -1,5 +1,6 @@
 /* Convolution kernels for AVX-512, compiled three times: as it is, with VNNI's vpdpwssd
- * (CONV_AVX512_VNNI), and with vdpbf16ps too (CONV_AVX512_BF16). Tests compile them through SIMDe (CONV_SIMDE) on machines that lack AVX-512. */
+ * (CONV_AVX512_VNNI), and with vdpbf16ps too (CONV_AVX512_BF16). Tests compile them through SIMDe
+ * (CONV_SIMDE) on machines that lack AVX-512. */
 #ifndef ONESTEP_BACKEND_CPU_CONV_AVX512_H
 #define ONESTEP_BACKEND_CPU_CONV_AVX512_H
 
@@ -19,12 +20,12 @@
 
 /* 24 accumulators, 2 registers of B and the broadcast value; 12 row pointers, B and the counter are
  * as many general registers as there are. */
-#define ROWS    12
-#define COLUMNS 32
+#define ROWS       12
+#define COLUMNS    32
 #define LINE_BYTES 64
 
-/* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and `lines`
- * lines of the next panel of B (into L2) every 16 steps. */
+/* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and
+ * `lines` lines of the next panel of B (into L2) every 16 steps. */
 typedef struct prefetch {
     const char *a;
     const uint32_t *offsets;
@@ -122,7 +123,7 @@ ALWAYS_INLINE void store_sums(float *out, __m512i sums, __m512 row_scale, __m512
         return;
     }
     const __m512 values =
-        (__m512)__builtin_convertvector((vector_bits)sums, vector) * column_scale;
+        (__m512) __builtin_convertvector((vector_bits)sums, vector) * column_scale;
     _mm512_storeu_ps(out, _mm512_fmadd_ps(values, row_scale, before));
 }
 
@@ -173,7 +174,8 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
     }
 }
 
-/* Calls tile(..., rows) with a constant: as many of `rows` as there is a copy for. Gives how many. */
+/* Calls tile(..., rows) with a constant: as many of `rows` as there is a copy for. Gives how many.
+ */
 #define MULTIPLY_ROWS(done, rows, tile, ...)                                                       \
     if ((rows) >= ROWS) {                                                                          \
         tile(__VA_ARGS__, ROWS);                                                                   \
@@ -262,10 +264,9 @@ static void round_bf16(const conv_quantise *task)
         int16_t *destination = task->destination + row * task->destination_stride;
         for (size_t c = 0; c < task->padded; c += LINE_FLOATS) {
             const size_t left = c < task->channels ? task->channels - c : 0;
-            const vector x = left >= LINE_FLOATS ? vector_load(source + c)
-                                                 : vector_load_part(source + c, left);
-            const vector_half half =
-                __builtin_convertvector(vector_bfloat16(x) >> 16, vector_half);
+            const vector x =
+                left >= LINE_FLOATS ? vector_load(source + c) : vector_load_part(source + c, left);
+            const vector_half half = __builtin_convertvector(vector_bfloat16(x) >> 16, vector_half);
             memcpy(destination + c, &half, sizeof half);
         }
     }

@@ -1,8 +1,8 @@
 #include "backend/cpu/conv_cost.h"
 
-/* Rates of one core, measured with bench/conv_bench: on AMD Zen 3 for AVX2, on Zen 4 for AVX-512 (whose
- * units are as wide as AVX2's there, so that floats gain little). Only ratios matter for the choice
- * of an algorithm. */
+/* Rates of one core, measured with bench/conv_bench: on AMD Zen 3 for AVX2, on Zen 4 for AVX-512
+ * (whose units are as wide as AVX2's there, so that floats gain little). Only ratios matter for the
+ * choice of an algorithm. */
 typedef struct cost_rates {
     double product;  /* multiply-adds a second in the matrix kernel */
     double prologue; /* seconds an input that is normalised */

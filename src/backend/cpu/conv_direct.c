@@ -130,7 +130,8 @@ bool conv_direct_packed_bytes(const conv_direct_layout *l, size_t *bytes)
     if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
         return false;
     }
-    return !l->pairs || l->bfloat16 || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
+    return !l->pairs || l->bfloat16 ||
+           size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -185,8 +186,8 @@ static int16_t bfloat16_of(float value)
     return (int16_t)(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* Packed 16-bit numbers: [panel][block][tap][pair of channels][column][2], then for integers a scale
- * an output. */
+/* Packed 16-bit numbers: [panel][block][tap][pair of channels][column][2], then for integers a
+ * scale an output. */
 static void pack_pairs(const conv_direct_layout *l, int16_t *column, float *scale,
                        const float *weights)
 {
@@ -438,8 +439,8 @@ static void multiply_block_pairs(const direct_context *context, const direct_wor
         const size_t pixel = tap / kernel * l->patch_width + tap % kernel;
         const size_t next = tap + 1 == l->taps ? tap : tap + 1;
         task.a = work->integers + pixel * l->integer_stride;
-        task.next_a = work->integers + (next / kernel * l->patch_width + next % kernel) *
-                                           l->integer_stride;
+        task.next_a =
+            work->integers + (next / kernel * l->patch_width + next % kernel) * l->integer_stride;
         task.row_scales = work->scales + pixel;
         task.b = packed + tap * padded * l->panel_columns;
         task.next_b = packed + (tap + 1) * padded * l->panel_columns;

@@ -26,9 +26,9 @@ typedef struct conv_multiply {
 #define CONV_INT16_INPUT   8191
 #define CONV_INT16_WEIGHTS 262000
 
-/* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers, exactly,
- * then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column]. bfloat16: sums
- * are floats, and there are no scales. */
+/* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers,
+ * exactly, then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column].
+ * bfloat16: sums are floats, and there are no scales. */
 typedef struct conv_multiply_pairs {
     const int16_t *a;
     const uint32_t *offsets;
@@ -46,8 +46,8 @@ typedef struct conv_multiply_pairs {
     const int16_t *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply_pairs;
 
-/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each, or bfloat16 without
- * scales; `channels` values are read and `padded` (a multiple of 16) written. */
+/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each, or bfloat16
+ * without scales; `channels` values are read and `padded` (a multiple of 16) written. */
 typedef struct conv_quantise {
     const float *source;
     size_t source_stride;

@@ -1,8 +1,9 @@
 /* Weights into the order of the matrix kernels, compiled by each kernel file for its own vectors.
  *
  * A file holds the weights of one output side by side, a kernel reads one weight of many outputs:
- * packing is a transpose. Some channels of all outputs of a panel are brought into first-level cache
- * the right way round, and go from there to their places, as floats, 16-bit integers or bfloat16. */
+ * packing is a transpose. Some channels of all outputs of a panel are brought into first-level
+ * cache the right way round, and go from there to their places, as floats, 16-bit integers or
+ * bfloat16. */
 #ifndef ONESTEP_BACKEND_CPU_CONV_PACK_H
 #define ONESTEP_BACKEND_CPU_CONV_PACK_H
 
@@ -154,8 +155,8 @@ ALWAYS_INLINE void emit_columns(conv_pack_type type, size_t columns, const float
             memcpy((int16_t *)destination + column, &half, sizeof half);
         } else if (type == CONV_PACK_INT16_PAIRS) {
             const vector factor = vector_load(factors + column);
-            const vector_bits pairs = (vector_round(first * factor) & 0xffff) |
-                                      (vector_round(second * factor) << 16);
+            const vector_bits pairs =
+                (vector_round(first * factor) & 0xffff) | (vector_round(second * factor) << 16);
             memcpy((int16_t *)destination + 2 * column, &pairs, sizeof pairs);
         } else {
             const vector_words pairs = vector_bfloat16(first) >> 16 | vector_bfloat16(second);

@@ -149,7 +149,8 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
 {
     const conv_shape *shape = &plan->shape;
     const conv_algorithm algorithm = plan->algorithm;
-    if (plan->precision == CONV_BF16 || shape->kernel != 3 || shape->stride != 1 || shape->input_channels > SIZE_MAX / 4096) {
+    if (plan->precision == CONV_BF16 || shape->kernel != 3 || shape->stride != 1 ||
+        shape->input_channels > SIZE_MAX / 4096) {
         return false;
     }
     *l = (winograd_layout){0};
