@@ -130,7 +130,8 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
  * format and the values of the scalars that the expression depends on. Entries not in use are
  * dropped when the bytes exceed the limit: those not used for long, then the one used last, so that
  * a part of the weights stays from picture to picture. Limit 0 keeps nothing longer than its use
- * (streaming), SIZE_MAX everything. */
+ * (streaming), SIZE_MAX everything. Up to 32 MB of memory that became free are kept beside the
+ * limit, to be used again. */
 onestep_status weight_cache_create(weight_cache **cache, size_t limit,
                                    onestep_error *error) MUST_USE;
 void weight_cache_destroy(weight_cache **cache);

@@ -10,6 +10,7 @@ struct onestep_engine {
     backend *backend;
     logger log;
     uint64_t memory_limit;
+    uint64_t memory_allowed; /* asked once: it takes reading files */
 };
 
 /* A level by its name; false when there is none. */
@@ -70,6 +71,7 @@ onestep_status engine_create(onestep_engine **result, const onestep_engine_optio
     }
     atomic_init(&engine->references, 1);
     engine->memory_limit = options->memory_limit;
+    engine->memory_allowed = memory_default_bytes();
     engine->log = (logger){
         .callback = options->log, .user_data = options->log_user_data, .level = options->log_level};
     status = thread_pool_create(&engine->pool, options->threads, error);
@@ -118,6 +120,11 @@ const logger *engine_log(const onestep_engine *engine)
 backend *engine_backend(const onestep_engine *engine)
 {
     return engine->backend;
+}
+
+uint64_t engine_memory_allowed(const onestep_engine *engine)
+{
+    return engine->memory_allowed;
 }
 
 uint64_t engine_memory_limit(const onestep_engine *engine)

@@ -127,7 +127,7 @@ static uint64_t default_weight_bytes(const onestep_session *session, size_t aren
     const uint64_t taken = (uint64_t)arena + OTHER_BYTES;
     uint64_t weights = wanted > taken ? wanted - taken : 0;
     weights = weights > LEAST_WEIGHT_BYTES ? weights : LEAST_WEIGHT_BYTES;
-    const uint64_t quarter = memory_default_bytes() / 4;
+    const uint64_t quarter = engine_memory_allowed(base_engine(model_base(session->model))) / 4;
     return quarter > 0 && quarter < weights ? quarter : weights;
 }
 

@@ -40,6 +40,8 @@ void engine_release(onestep_engine *engine);
 thread_pool *engine_pool(const onestep_engine *engine);
 const logger *engine_log(const onestep_engine *engine);
 backend *engine_backend(const onestep_engine *engine);
+/* Memory that the process may use, in bytes, as it was when the engine was made; 0: unknown. */
+uint64_t engine_memory_allowed(const onestep_engine *engine);
 uint64_t engine_memory_limit(const onestep_engine *engine);
 
 /* ---- base --------------------------------------------------------------------------------------
