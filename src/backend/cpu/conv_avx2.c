@@ -28,6 +28,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
     const float *a[ROWS];
     for (size_t r = 0; r < rows; r++) {
         a[r] = task->a + task->offsets[row + r];
+        __builtin_prefetch(c + r * task->c_stride, 1);
     }
     __m256 sums[ROWS][2];
     for (size_t r = 0; r < rows; r++) {

@@ -25,13 +25,16 @@
 #define LINE_BYTES 64
 
 /* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and
- * `lines` lines of the next panel of B (into L2) every 16 steps. */
+ * `lines` lines of the next panel of B (into L2) every 16 steps; and until its end the tile's own
+ * rows of C, which lie in L2 while the products of a Winograd task take turns. */
 typedef struct prefetch {
     const char *a;
     const uint32_t *offsets;
     size_t value_bytes; /* of A */
     const char *b;
     size_t lines;
+    const float *c;
+    size_t c_stride, c_rows; /* rows every 16 steps */
 } prefetch;
 
 ALWAYS_INLINE void prefetch_lines(prefetch *next, size_t line, const size_t rows)
@@ -44,6 +47,12 @@ ALWAYS_INLINE void prefetch_lines(prefetch *next, size_t line, const size_t rows
     for (size_t i = 0; i < next->lines; i++) {
         _mm_prefetch(next->b, _MM_HINT_T1);
         next->b += LINE_BYTES;
+    }
+    const size_t first = line * next->c_rows;
+    const size_t end = first + next->c_rows < rows ? first + next->c_rows : rows;
+    for (size_t r = first; r < end; r++) {
+        __builtin_prefetch(next->c + r * next->c_stride, 1);
+        __builtin_prefetch(next->c + r * next->c_stride + LINE_FLOATS, 1);
     }
 }
 
@@ -60,6 +69,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
         sums[r][1] = _mm512_setzero_ps();
     }
     const size_t depth = task->depth;
+    next->c = c;
     size_t k = 0;
     while (k < depth) {
         const size_t end = k + LINE_FLOATS <= depth ? k + LINE_FLOATS : depth;
@@ -140,6 +150,7 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
         sums[r][1] = _mm512_setzero_si512();
     }
     const size_t pairs = task->pairs;
+    next->c = c;
     size_t pair = 0;
     while (pair < pairs) {
         const size_t end = pair + LINE_FLOATS <= pairs ? pair + LINE_FLOATS : pairs;
@@ -202,6 +213,13 @@ ALWAYS_INLINE const uint32_t *next_offsets(const uint32_t *offsets, size_t row, 
     return offsets + (onward ? row + ROWS : last ? row : 0);
 }
 
+/* Rows of C to fetch every 16 of `depth` steps. */
+ALWAYS_INLINE size_t rows_a_step(size_t depth)
+{
+    const size_t steps = (depth + LINE_FLOATS - 1) / LINE_FLOATS;
+    return (ROWS + steps - 1) / steps;
+}
+
 static void multiply(const conv_multiply *task)
 {
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
@@ -209,7 +227,9 @@ static void multiply(const conv_multiply *task)
     const float *next_a = task->next_a ? task->next_a : task->a;
     const float *next_b = task->next_b ? task->next_b : task->b;
     prefetch next = {.value_bytes = sizeof(float),
-                     .lines = (2 * LINE_FLOATS + groups - 1) / groups};
+                     .lines = (2 * LINE_FLOATS + groups - 1) / groups,
+                     .c_stride = task->c_stride,
+                     .c_rows = rows_a_step(task->depth)};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const float *b = task->b + panel * task->b_stride;
         float *c = task->c + panel * COLUMNS;
@@ -229,7 +249,9 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bf
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
     const int16_t *next_a = task->next_a ? task->next_a : task->a;
     prefetch next = {.value_bytes = sizeof(int16_t),
-                     .lines = (2 * LINE_FLOATS + groups - 1) / groups};
+                     .lines = (2 * LINE_FLOATS + groups - 1) / groups,
+                     .c_stride = task->c_stride,
+                     .c_rows = rows_a_step(task->pairs)};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const int16_t *b = task->b + panel * task->b_stride;
         const float *scales =

@@ -60,8 +60,8 @@ static inline __attribute__((always_inline)) void multiply_rows(const conv_multi
 }
 
 #ifdef __x86_64__
-/* Six rows. Every 16 pairs the next lines of the rows after these (`ahead` pairs further on) and
- * two lines of the next panel are prefetched. */
+/* Six rows. Their lines of C are prefetched, and every 16 pairs the next lines of the rows after
+ * these (`ahead` pairs further on) and two lines of the next panel. */
 static void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
                            const float *column_scales, float *c, size_t ahead,
                            const int16_t *next_b)
@@ -74,6 +74,9 @@ static void multiply_whole(const conv_multiply_pairs *task, size_t row, const in
     const int16_t *a5 = task->a + task->offsets[row + 5];
     const int16_t *end = b + task->pairs * COLUMNS * 2;
     const int16_t *stop;
+    for (size_t r = 0; r < ROWS; r++) {
+        __builtin_prefetch(c + r * task->c_stride, 1);
+    }
     size_t pair = 0;
     __m256i sums[12];
 #define CLEAR(i) " vpxor %[s" #i "], %[s" #i "], %[s" #i "]\n"
