@@ -93,8 +93,19 @@ ALWAYS_INLINE vector vector_load_half(const int16_t *source)
     return __builtin_convertvector(half, vector);
 }
 
+/* A chain of one comparison a lane would take longer than most of what waits for the result. */
 ALWAYS_INLINE float vector_largest(vector x)
 {
+#if CONV_VECTOR_FLOATS > 4
+    __m128 parts[CONV_VECTOR_FLOATS / 4];
+    memcpy(parts, &x, sizeof parts);
+    __m128 lanes = _mm_max_ps(parts[0], parts[1]);
+#if CONV_VECTOR_FLOATS == 16
+    lanes = _mm_max_ps(lanes, _mm_max_ps(parts[2], parts[3]));
+#endif
+    lanes = _mm_max_ps(lanes, _mm_movehl_ps(lanes, lanes));
+    return _mm_cvtss_f32(_mm_max_ss(lanes, _mm_shuffle_ps(lanes, lanes, 1)));
+#else
     float values[CONV_VECTOR_FLOATS];
     memcpy(values, &x, sizeof values);
     float largest = values[0];
@@ -102,6 +113,7 @@ ALWAYS_INLINE float vector_largest(vector x)
         largest = values[i] > largest ? values[i] : largest;
     }
     return largest;
+#endif
 }
 
 ALWAYS_INLINE vector vector_absolute(vector a)

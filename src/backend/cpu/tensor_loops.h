@@ -23,17 +23,6 @@ ALWAYS_INLINE float lanes_sum(vector v)
     return values[0];
 }
 
-ALWAYS_INLINE float lanes_largest(vector v)
-{
-    float values[WIDTH];
-    vector_store(values, v);
-    float largest = values[0];
-    for (size_t i = 1; i < WIDTH; i++) {
-        largest = values[i] > largest ? values[i] : largest;
-    }
-    return largest;
-}
-
 ALWAYS_INLINE vector vector_select(vector_bits mask, vector yes, vector no)
 {
     return (vector)(((vector_bits)yes & mask) | ((vector_bits)no & ~mask));
@@ -354,7 +343,7 @@ ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
         for (i = WIDTH; i + WIDTH <= keys; i += WIDTH) {
             top = vector_max(vector_load(scores + i), top);
         }
-        largest = lanes_largest(top);
+        largest = vector_largest(top);
     }
     for (; i < keys; i++) {
         largest = scores[i] > largest ? scores[i] : largest;
