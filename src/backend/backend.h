@@ -131,7 +131,7 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
  * dropped when the bytes exceed the limit: those not used for long, then the one used last, so that
  * a part of the weights stays from picture to picture. Limit 0 keeps nothing longer than its use
  * (streaming), SIZE_MAX everything. Up to 32 MB of memory that became free are kept beside the
- * limit, to be used again. */
+ * limit, to be used again, and up to 128 MB as far as the limit leaves room. */
 onestep_status weight_cache_create(weight_cache **cache, size_t limit,
                                    onestep_error *error) MUST_USE;
 void weight_cache_destroy(weight_cache **cache);
@@ -140,6 +140,9 @@ size_t weight_cache_bytes(weight_cache *cache); /* in use and kept */
 /* Whether the pages of terms that lie in a file's mapping go back to the system after packing: they
  * count as resident memory, and are read again from the file when they are touched. */
 void weight_cache_release_sources(weight_cache *cache, bool release);
+/* Whether what is asked for the first time is dropped after its use: a single picture then needs no
+ * memory for weights that nobody asks for again. At first everything is kept. */
+void weight_cache_keep_repeated(weight_cache *cache, bool repeated);
 
 /* Fills `bytes` of 64-byte aligned memory with a weight's packed form. */
 typedef onestep_status (*weight_packer)(void *context, const weight_expression *weight,

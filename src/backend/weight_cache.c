@@ -6,6 +6,10 @@
  * latest, and a part of the weights stays; except that entries which have not been used for much
  * longer than others go first: another direction's, or another gamma's.
  *
+ * Keeping what is used only once costs more than it is worth: new pages, which the system must
+ * clear. So a cache can be told to keep what is asked for again (the doorkeeper of TinyLFU); one
+ * picture's weights then pass through the same few blocks.
+ *
  * Packing runs outside the lock; who wants an entry that another thread is packing waits for it. An
  * entry whose packing fails disappears, and each of those who waited tries for itself, so that each
  * gets an error of its own. */
@@ -24,6 +28,7 @@ struct entry {
     uint64_t used; /* the cache's count of uses at the last one */
     unsigned references;
     bool ready;
+    bool kept;                        /* after its use, as far as the limit allows */
     entry *next;                      /* in its bucket */
     entry *less_recent, *more_recent; /* of the entries that are not in use */
 };
@@ -32,9 +37,15 @@ struct entry {
 #define BLOCK_HEADER 64
 
 /* Blocks that became free, oldest first: memory that is in use already is cheaper than new pages,
- * which the system must clear. One serves the next weight of just its size. */
-#define SPARE_BLOCKS 16
-#define SPARE_BYTES  ((size_t)32 << 20)
+ * which the system must clear. One serves a weight of just its size, or any smaller one that is not
+ * kept. There may be more of them as long as the limit leaves room. */
+#define SPARE_BLOCKS     16
+#define SPARE_BYTES      ((size_t)32 << 20)
+#define SPARE_BYTES_MOST ((size_t)128 << 20)
+
+/* A bit for the hash of what was asked for. Cleared when half of the bits are set: then too much
+ * that is new would pass for known. */
+#define SEEN_BITS 16384
 
 typedef struct spare_block {
     void *block;
@@ -54,6 +65,9 @@ struct weight_cache {
     uint64_t interval; /* about the most uses between two of the same entry; 0: not known */
     bool was_full;     /* something was dropped */
     bool release_sources;
+    bool keep_repeated; /* only what is asked for again */
+    uint64_t seen[SEEN_BITS / 64];
+    size_t seen_count;
 };
 
 onestep_status weight_cache_create(weight_cache **result, size_t limit, onestep_error *error)
@@ -94,11 +108,17 @@ static void spare_remove(weight_cache *cache, size_t index)
             (cache->spare_count - index) * sizeof *cache->spares);
 }
 
-/* Drops the oldest ones until `bytes` more fit. */
-static void spare_make_room(weight_cache *cache, size_t bytes)
+static size_t spare_most(const weight_cache *cache)
+{
+    const size_t room = cache->limit > cache->bytes ? cache->limit - cache->bytes : 0;
+    return size_maximum(SPARE_BYTES, size_minimum(room, SPARE_BYTES_MOST));
+}
+
+/* Drops the oldest ones until no more than `most` bytes and a free place remain. */
+static void spare_shrink(weight_cache *cache, size_t most)
 {
     while (cache->spare_count > 0 &&
-           (cache->spare_count == SPARE_BLOCKS || bytes > SPARE_BYTES - cache->spare_bytes)) {
+           (cache->spare_count == SPARE_BLOCKS || cache->spare_bytes > most)) {
         memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
         spare_remove(cache, 0);
     }
@@ -106,25 +126,38 @@ static void spare_make_room(weight_cache *cache, size_t bytes)
 
 static void spare_add(weight_cache *cache, void *block, size_t bytes)
 {
-    if (bytes > SPARE_BYTES) {
+    const size_t most = spare_most(cache);
+    if (bytes > most) {
         memory_free_aligned(block, bytes);
         return;
     }
-    spare_make_room(cache, bytes);
+    spare_shrink(cache, most - bytes);
     cache->spares[cache->spare_count++] = (spare_block){block, bytes};
     cache->spare_bytes += bytes;
 }
 
-static void *spare_take(weight_cache *cache, size_t bytes)
+/* The newest block of `bytes` bytes, or when it may be larger the smallest that will do; sets
+ * `bytes` to what it has. NULL: none. */
+static void *spare_take(weight_cache *cache, size_t *bytes, bool larger)
 {
+    size_t found = cache->spare_count;
     for (size_t i = cache->spare_count; i-- > 0;) {
-        if (cache->spares[i].bytes == bytes) {
-            void *block = cache->spares[i].block;
-            spare_remove(cache, i);
-            return block;
+        const size_t has = cache->spares[i].bytes;
+        if (has == *bytes || (larger && has > *bytes &&
+                              (found == cache->spare_count || has < cache->spares[found].bytes))) {
+            found = i;
+        }
+        if (has == *bytes) {
+            break;
         }
     }
-    return NULL;
+    if (found == cache->spare_count) {
+        return NULL;
+    }
+    void *block = cache->spares[found].block;
+    *bytes = cache->spares[found].bytes;
+    spare_remove(cache, found);
+    return block;
 }
 
 void weight_cache_destroy(weight_cache **result)
@@ -141,7 +174,7 @@ void weight_cache_destroy(weight_cache **result)
             memory_free(e);
         }
     }
-    spare_make_room(cache, SPARE_BYTES + 1);
+    spare_shrink(cache, 0);
     pthread_cond_destroy(&cache->packed);
     pthread_mutex_destroy(&cache->mutex);
     memory_free(cache->buckets);
@@ -206,6 +239,23 @@ static void grow(weight_cache *cache)
         }
     }
     memory_free(old);
+}
+
+/* Whether the same was asked for before, perhaps. */
+static bool seen_before(weight_cache *cache, const weight_expression *weight, uint64_t format,
+                        const float scalars[SCALAR_COUNT])
+{
+    const size_t bit = (hash(weight, format, scalars) >> 16) % SEEN_BITS;
+    const uint64_t mask = UINT64_C(1) << bit % 64;
+    if (cache->seen[bit / 64] & mask) {
+        return true;
+    }
+    if (++cache->seen_count > SEEN_BITS / 2) {
+        memset(cache->seen, 0, sizeof cache->seen);
+        cache->seen_count = 1;
+    }
+    cache->seen[bit / 64] |= mask;
+    return false;
 }
 
 /* ---- the list of what is not in use; the lock is held -------------------------------------- */
@@ -279,6 +329,7 @@ static void make_room(weight_cache *cache, size_t limit, size_t wanted)
 static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t format,
                   const float scalars[SCALAR_COUNT], size_t bytes, onestep_error *error)
 {
+    const bool kept = !cache->keep_repeated || seen_before(cache, weight, format, scalars);
     if (!size_add(bytes, BLOCK_HEADER, &bytes)) {
         error_set(error, ONESTEP_ERROR_MEMORY, "weight %s: the packed size overflows",
                   weight->name);
@@ -289,14 +340,14 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
         return NULL;
     }
     make_room(cache, cache->limit, bytes);
-    e->block = spare_take(cache, bytes);
+    e->block = spare_take(cache, &bytes, !kept);
     const bool unused = cache->least_recent || cache->spare_count > 0;
     if (!e->block) {
         e->block = memory_allocate_aligned(bytes, unused ? NULL : error);
     }
     if (!e->block && unused) {
         make_room(cache, 0, bytes);
-        spare_make_room(cache, SPARE_BYTES + 1);
+        spare_shrink(cache, 0);
         e->block = memory_allocate_aligned(bytes, error);
     }
     if (!e->block) {
@@ -308,6 +359,7 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     e->format = format;
     e->bytes = bytes;
     e->references = 1;
+    e->kept = kept;
     e->used = cache->uses;
     memcpy(e->scalars, scalars, sizeof e->scalars);
     grow(cache);
@@ -316,6 +368,7 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     *bucket = e;
     cache->entry_count++;
     cache->bytes += bytes;
+    spare_shrink(cache, spare_most(cache));
     return e;
 }
 
@@ -356,6 +409,7 @@ onestep_status weight_cache_acquire(weight_cache *cache, const weight_expression
         }
         note_interval(cache, cache->uses - e->used);
         e->used = cache->uses;
+        e->kept = true;
         pthread_mutex_unlock(&cache->mutex);
         *packed = (uint8_t *)e->block + BLOCK_HEADER;
         return ONESTEP_OK;
@@ -392,8 +446,12 @@ void weight_cache_release(weight_cache *cache, const void *packed)
     memcpy(&e, (const uint8_t *)packed - BLOCK_HEADER, sizeof e);
     pthread_mutex_lock(&cache->mutex);
     if (--e->references == 0) {
-        list_append(cache, e);
-        make_room(cache, cache->limit, 0);
+        if (e->kept) {
+            list_append(cache, e);
+            make_room(cache, cache->limit, 0);
+        } else {
+            drop(cache, e);
+        }
     }
     pthread_mutex_unlock(&cache->mutex);
 }
@@ -410,6 +468,13 @@ void weight_cache_release_sources(weight_cache *cache, bool release)
 {
     pthread_mutex_lock(&cache->mutex);
     cache->release_sources = release;
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+void weight_cache_keep_repeated(weight_cache *cache, bool repeated)
+{
+    pthread_mutex_lock(&cache->mutex);
+    cache->keep_repeated = repeated;
     pthread_mutex_unlock(&cache->mutex);
 }
 

@@ -251,6 +251,7 @@ static onestep_status create_weight_cache(onestep_model *model, onestep_error *e
     onestep_status status = weight_cache_create(&model->weight_cache, 0, error);
     if (status == ONESTEP_OK) {
         weight_cache_release_sources(model->weight_cache, true);
+        weight_cache_keep_repeated(model->weight_cache, true);
     }
     return status;
 }

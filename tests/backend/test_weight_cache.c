@@ -116,6 +116,67 @@ static void test_key(void **state)
     weight_cache_destroy(&cache);
 }
 
+/* What is asked for once leaves its memory to the next, even to a smaller one; what is asked for
+ * again stays from then on, and so does what two hold at the same time. */
+static void test_keeps_what_is_asked_for_again(void **state)
+{
+    (void)state;
+    weight_cache *cache = new_cache(SIZE_MAX);
+    weight_cache_keep_repeated(cache, true);
+    weight_expression a = plain("a"), b = plain("b"), c = plain("c");
+    packing p = {0};
+    const void *first = take(cache, &a, &p);
+    weight_cache_release(cache, first);
+    assert_int_equal(weight_cache_bytes(cache), 0);
+    const void *smaller;
+    assert_ok(weight_cache_acquire(cache, &b, 1, 64, gammas, pack, &p, &smaller, error));
+    assert_ptr_equal(smaller, first);
+    weight_cache_release(cache, smaller);
+    assert_int_equal(weight_cache_bytes(cache), 0);
+
+    touch(cache, &a, &p);
+    assert_int_equal(p.calls, 3);
+    assert_int_equal(weight_cache_bytes(cache), 128 + EXTRA);
+    touch(cache, &a, &p);
+    assert_int_equal(p.calls, 3);
+
+    first = take(cache, &c, &p);
+    touch(cache, &c, &p);
+    weight_cache_release(cache, first);
+    assert_int_equal(p.calls, 4);
+    assert_int_equal(weight_cache_bytes(cache), 2 * (128 + EXTRA));
+    weight_cache_destroy(&cache);
+}
+
+/* However many are asked for once, those asked for again are known and the others not taken for
+ * them, but for a few. */
+static void test_many_are_asked_for_once(void **state)
+{
+    (void)state;
+    enum { COUNT = 40000, REPEATED = 100 };
+    weight_cache *cache = new_cache(SIZE_MAX);
+    weight_cache_keep_repeated(cache, true);
+    weight_expression *many = calloc(COUNT, sizeof *many);
+    assert_non_null(many);
+    packing p = {0};
+    for (int i = 0; i < COUNT; i++) {
+        many[i] = plain("one of many");
+        touch(cache, &many[i], &p);
+    }
+    assert_true(weight_cache_bytes(cache) < COUNT / 2 * (128 + EXTRA));
+    weight_cache_set_limit(cache, 0);
+    weight_cache_set_limit(cache, SIZE_MAX);
+    for (int round = 0; round < 3; round++) {
+        p.calls = 0;
+        for (int i = 0; i < REPEATED; i++) {
+            touch(cache, &many[i], &p);
+        }
+    }
+    assert_int_equal(p.calls, 0);
+    weight_cache_destroy(&cache);
+    free(many);
+}
+
 /* Goes through all weights in order, as pictures do; returns how many had to be packed. */
 static unsigned go_through(weight_cache *cache, const weight_expression *weights, int count)
 {
@@ -469,6 +530,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_packs_once),
         cmocka_unit_test(test_key),
+        cmocka_unit_test(test_keeps_what_is_asked_for_again),
+        cmocka_unit_test(test_many_are_asked_for_once),
         cmocka_unit_test(test_a_part_stays_within_the_limit),
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_failure_leaves_nothing),
