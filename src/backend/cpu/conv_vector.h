@@ -93,26 +93,38 @@ ALWAYS_INLINE vector vector_load_half(const int16_t *source)
     return __builtin_convertvector(half, vector);
 }
 
-/* A chain of one comparison a lane would take longer than most of what waits for the result. */
+/* The lanes of a vector against each other, by halves: a chain of one operation a lane would take
+ * longer than most of what waits for the result. */
+#if CONV_VECTOR_FLOATS > 4
+#define REDUCE(x, all, one)                                                                        \
+    __m128 parts[CONV_VECTOR_FLOATS / 4];                                                          \
+    memcpy(parts, &(x), sizeof parts);                                                             \
+    for (size_t half = CONV_VECTOR_FLOATS / 8; half > 0; half /= 2) {                              \
+        for (size_t i = 0; i < half; i++) {                                                        \
+            parts[i] = all(parts[i], parts[i + half]);                                             \
+        }                                                                                          \
+    }                                                                                              \
+    parts[0] = all(parts[0], _mm_movehl_ps(parts[0], parts[0]));                                   \
+    return _mm_cvtss_f32(one(parts[0], _mm_shuffle_ps(parts[0], parts[0], 1)))
+#endif
+
 ALWAYS_INLINE float vector_largest(vector x)
 {
 #if CONV_VECTOR_FLOATS > 4
-    __m128 parts[CONV_VECTOR_FLOATS / 4];
-    memcpy(parts, &x, sizeof parts);
-    __m128 lanes = _mm_max_ps(parts[0], parts[1]);
-#if CONV_VECTOR_FLOATS == 16
-    lanes = _mm_max_ps(lanes, _mm_max_ps(parts[2], parts[3]));
-#endif
-    lanes = _mm_max_ps(lanes, _mm_movehl_ps(lanes, lanes));
-    return _mm_cvtss_f32(_mm_max_ss(lanes, _mm_shuffle_ps(lanes, lanes, 1)));
+    REDUCE(x, _mm_max_ps, _mm_max_ss);
 #else
-    float values[CONV_VECTOR_FLOATS];
-    memcpy(values, &x, sizeof values);
-    float largest = values[0];
-    for (int i = 1; i < CONV_VECTOR_FLOATS; i++) {
-        largest = values[i] > largest ? values[i] : largest;
-    }
-    return largest;
+    const float left = x[0] > x[2] ? x[0] : x[2];
+    const float right = x[1] > x[3] ? x[1] : x[3];
+    return left > right ? left : right;
+#endif
+}
+
+ALWAYS_INLINE float vector_sum(vector x)
+{
+#if CONV_VECTOR_FLOATS > 4
+    REDUCE(x, _mm_add_ps, _mm_add_ss);
+#else
+    return (x[0] + x[2]) + (x[1] + x[3]);
 #endif
 }
 

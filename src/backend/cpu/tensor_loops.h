@@ -10,19 +10,6 @@
 
 enum { WIDTH = CONV_VECTOR_FLOATS };
 
-/* In halves, so that the order is fixed. */
-ALWAYS_INLINE float lanes_sum(vector v)
-{
-    float values[WIDTH];
-    vector_store(values, v);
-    for (size_t half = WIDTH / 2; half > 0; half /= 2) {
-        for (size_t i = 0; i < half; i++) {
-            values[i] += values[i + half];
-        }
-    }
-    return values[0];
-}
-
 ALWAYS_INLINE vector vector_select(vector_bits mask, vector yes, vector no)
 {
     return (vector)(((vector_bits)yes & mask) | ((vector_bits)no & ~mask));
@@ -166,7 +153,7 @@ static bool all_finite(const float *x, size_t count)
         const size_t rest = count - i < WIDTH ? count - i : WIDTH;
         sums[0] = vector_fma(vector_load_part(x + i, rest), vector_set(0), sums[0]);
     }
-    return lanes_sum(sums[0] + sums[1] + (sums[2] + sums[3])) == 0;
+    return vector_sum(sums[0] + sums[1] + (sums[2] + sums[3])) == 0;
 }
 
 /* ---- normalisation ----------------------------------------------------------------------------
@@ -254,13 +241,13 @@ static void layer_norm(float *y, const float *x, size_t channels, const float *g
     if (rest) {
         sums += vector_load_part(x + whole, rest);
     }
-    const float mean = lanes_sum(sums) / (float)channels;
+    const float mean = vector_sum(sums) / (float)channels;
     vector squares = {0};
     for (size_t c = 0; c < whole; c += WIDTH) {
         const vector v = vector_load(x + c) - mean;
         squares = vector_fma(v, v, squares);
     }
-    float square = lanes_sum(squares);
+    float square = vector_sum(squares);
     for (size_t c = whole; c < channels; c++) {
         const float v = x[c] - mean;
         square += v * v;
@@ -309,7 +296,7 @@ ALWAYS_INLINE float softmax_row(float *scores, int16_t *integers, size_t keys, s
         sums[0] += a;
         sums[1] += b;
     }
-    float sum = lanes_sum(sums[0] + sums[1]);
+    float sum = vector_sum(sums[0] + sums[1]);
     const size_t rest = keys - i;
     if (rest) {
         float tail[2 * WIDTH] = {0};
