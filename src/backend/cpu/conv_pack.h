@@ -63,15 +63,16 @@ ALWAYS_INLINE void stage_weights(const conv_pack_panel *task, size_t first, size
         const float *source = task->weights + column * task->output_stride + first;
         size_t i = 0;
         for (; i + CONV_VECTOR_FLOATS <= count; i += CONV_VECTOR_FLOATS) {
-            vector rows[CONV_VECTOR_FLOATS] = {{0}};
+            vector rows[CONV_VECTOR_FLOATS];
             if (real == CONV_VECTOR_FLOATS) {
 #pragma GCC unroll 16
                 for (size_t r = 0; r < CONV_VECTOR_FLOATS; r++) {
                     rows[r] = vector_load(source + r * task->output_stride + i);
                 }
             } else {
-                for (size_t r = 0; r < real; r++) {
-                    rows[r] = vector_load(source + r * task->output_stride + i);
+                for (size_t r = 0; r < CONV_VECTOR_FLOATS; r++) {
+                    rows[r] =
+                        r < real ? vector_load(source + r * task->output_stride + i) : (vector){0};
                 }
             }
             vector_transpose(rows);
@@ -89,52 +90,68 @@ ALWAYS_INLINE void stage_weights(const conv_pack_panel *task, size_t first, size
     }
 }
 
-/* Largest magnitude of each column, and the largest sum of magnitudes that a step of the summation
- * (one tap of one block of channels) makes. */
-ALWAYS_INLINE void measure_columns(const conv_pack_panel *task, float *staged, float *largest,
-                                   float *largest_sum)
+/* The scale of one output: of its largest magnitude, and for pairs of the largest sum of magnitudes
+ * that a step of the summation (one tap of one block of channels) makes. The weights are read as
+ * they lie; PACK_CHANNELS channels of all taps are a whole number of vectors, whose lanes belong to
+ * the same taps each time. */
+ALWAYS_INLINE float output_scale(const conv_pack_panel *task, const float *weights, bool sums_count)
 {
-    float sums[PACK_TAPS][PACK_COLUMNS];
-    const size_t columns = task->columns;
-    memset(largest, 0, columns * sizeof *largest);
-    memset(largest_sum, 0, columns * sizeof *largest_sum);
-    for (size_t c = 0; c < task->channels; c += PACK_CHANNELS) {
-        const size_t left = task->channels - c;
-        const size_t count = left < PACK_CHANNELS ? left : PACK_CHANNELS;
-        stage_weights(task, c * task->taps, count * task->taps, staged);
-        if (c % task->block_channels == 0) {
-            memset(sums, 0, sizeof sums);
-        }
-        for (size_t tap = 0; tap < task->taps; tap++) {
-            for (size_t column = 0; column < columns; column += CONV_VECTOR_FLOATS) {
-                vector sum = vector_load(sums[tap] + column);
-                vector most = vector_load(largest + column);
-                for (size_t i = 0; i < count; i++) {
-                    const vector magnitude = vector_absolute(
-                        vector_load(staged + (i * task->taps + tap) * columns + column));
-                    sum += magnitude;
-                    most = vector_max(magnitude, most);
+    const size_t taps = task->taps;
+    const size_t period = PACK_CHANNELS * taps;
+    const size_t count = task->channels * taps;
+    float lanes[PACK_CHANNELS * PACK_TAPS];
+    vector most = {0};
+    float largest_sum = 0.0f;
+    size_t i = 0;
+    while (i < count) {
+        const size_t left = count - i;
+        const size_t block = sums_count ? task->block_channels * taps : count;
+        const size_t end = i + (left < block ? left : block);
+        memset(lanes, 0, sums_count ? period * sizeof *lanes : 0);
+        while (i < end) {
+            const size_t run = end - i < period ? end - i : period;
+            size_t lane = 0;
+            for (; lane + CONV_VECTOR_FLOATS <= run; lane += CONV_VECTOR_FLOATS) {
+                const vector magnitude = vector_absolute(vector_load(weights + i + lane));
+                most = vector_max(magnitude, most);
+                if (sums_count) {
+                    vector_store(lanes + lane, vector_load(lanes + lane) + magnitude);
                 }
-                vector_store(sums[tap] + column, sum);
-                vector_store(largest + column, most);
-                vector_store(largest_sum + column,
-                             vector_max(sum, vector_load(largest_sum + column)));
             }
+            if (lane < run) {
+                const vector magnitude =
+                    vector_absolute(vector_load_part(weights + i + lane, run - lane));
+                float rest[CONV_VECTOR_FLOATS];
+                most = vector_max(magnitude, most);
+                vector_store(rest, magnitude);
+                for (size_t r = 0; sums_count && lane + r < run; r++) {
+                    lanes[lane + r] += rest[r];
+                }
+            }
+            i += run;
+        }
+        for (size_t tap = 0; sums_count && tap < taps; tap++) {
+            float sum = 0.0f;
+            for (size_t lane = tap; lane < period; lane += taps) {
+                sum += lanes[lane];
+            }
+            largest_sum = sum > largest_sum ? sum : largest_sum;
         }
     }
+    const float by_value = vector_largest(most) / 32767;
+    const float by_sum = largest_sum / CONV_INT16_WEIGHTS;
+    return by_sum > by_value ? by_sum : by_value;
 }
 
 /* The scale of every output and the factor that undoes it. */
-ALWAYS_INLINE void choose_scales(const conv_pack_panel *task, float *staged, float *factors)
+ALWAYS_INLINE void choose_scales(const conv_pack_panel *task, conv_pack_type type, float *factors)
 {
-    float largest[PACK_COLUMNS];
-    float largest_sum[PACK_COLUMNS];
-    measure_columns(task, staged, largest, largest_sum);
     for (size_t column = 0; column < task->columns; column++) {
-        const float by_value = largest[column] / 32767;
-        const float by_sum = largest_sum[column] / CONV_INT16_WEIGHTS;
-        const float scale =
-            task->type == CONV_PACK_INT16_PAIRS && by_sum > by_value ? by_sum : by_value;
+        float scale = 0.0f;
+        if (column < task->outputs) {
+            scale = output_scale(task, task->weights + column * task->output_stride,
+                                 type == CONV_PACK_INT16_PAIRS);
+        }
         task->scales[column] = scale;
         factors[column] = scale > 0.0f ? 1.0f / scale : 0.0f;
     }
@@ -173,7 +190,7 @@ ALWAYS_INLINE void pack_typed(const conv_pack_panel *task, conv_pack_type type, 
     const size_t columns = task->columns;
     const size_t taps = task->taps;
     if (type == CONV_PACK_INT16 || type == CONV_PACK_INT16_PAIRS) {
-        choose_scales(task, staged, factors);
+        choose_scales(task, type, factors);
     }
     for (size_t c = 0; c < task->channels; c += PACK_CHANNELS) {
         const size_t left = task->channels - c;
