@@ -135,7 +135,11 @@ bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level leve
 
 size_t conv_pack_granularity(const conv_plan *plan)
 {
-    return conv_kernels_find(plan->level)->columns;
+    const size_t columns = conv_kernels_find(plan->level)->columns;
+    /* Gates that begin within a panel would be cut by its borders: such a layer comes as a whole.
+     */
+    const bool cut = plan->shape.geglu && plan->shape.output_channels % columns != 0;
+    return cut ? 2 * plan->shape.output_channels : columns;
 }
 
 void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t first,

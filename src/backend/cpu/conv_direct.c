@@ -113,14 +113,14 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     if (l->pairs) {
         const size_t pixels = l->patch_height * l->patch_width * l->group;
         /* An odd number of cache lines, as for floats. */
-        l->integer_stride = (divide_up(l->block_channels, 32) | 1) * 32;
-        if (!multiply3(pixels, l->integer_stride, sizeof(int16_t), &l->integer_bytes)) {
+        l->pair_stride = (divide_up(l->block_channels, 32) | 1) * 32;
+        if (!multiply3(pixels, l->pair_stride, sizeof(int16_t), &l->pair_bytes)) {
             return false;
         }
-        l->integer_bytes = size_round_up(l->integer_bytes, 64);
+        l->pair_bytes = size_round_up(l->pair_bytes, 64);
         l->scales_bytes = size_round_up(pixels * sizeof(float), 64);
     }
-    l->worker_bytes = l->patch_bytes + l->gather_bytes + l->integer_bytes + l->scales_bytes +
+    l->worker_bytes = l->patch_bytes + l->gather_bytes + l->pair_bytes + l->scales_bytes +
                       l->sums_bytes + l->index_bytes;
     return true;
 }
@@ -136,83 +136,8 @@ bool conv_direct_packed_bytes(const conv_direct_layout *l, size_t *bytes)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* Packed: [panel][block of channels][tap][channel of the block][column]. Columns beyond the last
- * output are zero. */
-static void pack_output(const conv_direct_layout *l, float *column, const float *weights)
-{
-    const size_t columns = l->panel_columns;
-    for (size_t block = 0; block < l->blocks; block++) {
-        const size_t begin = block * l->block_channels;
-        const size_t count = size_minimum(l->block_channels, l->channels - begin);
-        for (size_t tap = 0; tap < l->taps; tap++) {
-            const float *source = weights == NULL ? NULL : weights + begin * l->taps + tap;
-            for (size_t c = 0; c < count; c++) {
-                *column = source == NULL ? 0.0f : source[c * l->taps];
-                column += columns;
-            }
-        }
-    }
-}
-
-/* The scale that keeps every sum of a step below 2^31, whatever the inputs. */
-static float integer_scale(const conv_direct_layout *l, const float *weights)
-{
-    float largest = 0.0f;
-    float largest_sum = 0.0f;
-    for (size_t block = 0; block < l->blocks; block++) {
-        const size_t begin = block * l->block_channels;
-        const size_t count = size_minimum(l->block_channels, l->channels - begin);
-        for (size_t tap = 0; tap < l->taps; tap++) {
-            const float *source = weights + begin * l->taps + tap;
-            float sum = 0.0f;
-            for (size_t c = 0; c < count; c++) {
-                const float magnitude = __builtin_fabsf(source[c * l->taps]);
-                sum += magnitude;
-                largest = magnitude > largest ? magnitude : largest;
-            }
-            largest_sum = sum > largest_sum ? sum : largest_sum;
-        }
-    }
-    const float by_sum = largest_sum / CONV_INT16_WEIGHTS;
-    const float by_value = largest / 32767;
-    return by_sum > by_value ? by_sum : by_value;
-}
-
-/* Rounded to nearest, ties to even. */
-static int16_t bfloat16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (int16_t)(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-/* Packed 16-bit numbers: [panel][block][tap][pair of channels][column][2], then for integers a
- * scale an output. */
-static void pack_pairs(const conv_direct_layout *l, int16_t *column, float *scale,
-                       const float *weights)
-{
-    float factor = 1.0f;
-    if (!l->bfloat16) {
-        *scale = weights == NULL ? 0.0f : integer_scale(l, weights);
-        factor = *scale > 0.0f ? 1.0f / *scale : 0.0f;
-    }
-    for (size_t block = 0; block < l->blocks; block++) {
-        const size_t begin = block * l->block_channels;
-        const size_t count = size_minimum(l->block_channels, l->channels - begin);
-        for (size_t tap = 0; tap < l->taps; tap++) {
-            for (size_t c = 0; c < size_round_up(count, 2); c++) {
-                float value = 0.0f;
-                if (weights != NULL && c < count) {
-                    value = weights[(begin + c) * l->taps + tap] * factor;
-                }
-                column[(c / 2 * l->panel_columns) * 2 + c % 2] =
-                    l->bfloat16 ? bfloat16_of(value) : (int16_t)__builtin_rintf(value);
-            }
-            column += size_round_up(count, 2) * l->panel_columns;
-        }
-    }
-}
-
+/* Packed by panel as conv_pack.h says, then for integers a scale an output. Of geglu every panel of
+ * values is followed by that of its gates. */
 void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape,
                       const conv_kernels *kernels, void *packed, const float *weights, size_t first,
                       size_t count)
@@ -222,50 +147,27 @@ void conv_direct_pack(const conv_direct_layout *l, const conv_shape *shape,
     const size_t half = shape->output_channels; /* where the gates of geglu begin */
     int16_t *integers = packed;
     float *scales = (float *)(void *)(integers + l->panels * l->panel_values);
-    size_t done = 0;
-    while (done < count) {
-        const size_t output = first + done;
-        const bool gate = shape->geglu && output >= half;
-        const size_t channel = gate ? output - half : output;
-        size_t panel = channel / columns;
-        if (shape->geglu) {
-            panel = 2 * panel + gate;
-        }
-        const float *source = weights + done * output_floats;
-        const size_t begin = panel * l->panel_values;
-        const size_t outputs = size_minimum(columns, half - channel);
-        if (channel % columns == 0 && count - done >= outputs) {
-            const conv_pack_panel task = {
-                .type = l->bfloat16 ? CONV_PACK_BF16_PAIRS
-                        : l->pairs  ? CONV_PACK_INT16_PAIRS
-                                    : CONV_PACK_F32,
-                .weights = source,
-                .output_stride = output_floats,
-                .outputs = outputs,
-                .channels = l->channels,
-                .taps = l->taps,
-                .columns = columns,
-                .block_channels = l->block_channels,
-                .panel = (uint8_t *)packed + begin * l->value_bytes,
-                .scales = l->pairs ? scales + panel * columns : NULL,
-            };
-            kernels->pack(&task);
-            done += outputs;
-            continue;
-        }
-        /* Gates that begin inside a panel come in parts. This output, and after the last one the
-         * columns that fill its panel. */
-        const size_t end = channel + 1 == half ? size_round_up(half, columns) : channel + 1;
-        for (size_t c = channel; c < end; c++, source = NULL) {
-            const size_t column = c % columns;
-            if (l->pairs) {
-                pack_pairs(l, integers + begin + column * 2, scales + panel * columns + column,
-                           source);
-            } else {
-                pack_output(l, (float *)packed + begin + column, source);
-            }
-        }
-        done++;
+    size_t outputs;
+    for (size_t done = 0; done < count; done += outputs) {
+        const bool gate = shape->geglu && first + done >= half;
+        const size_t channel = gate ? first + done - half : first + done;
+        const size_t panel = shape->geglu ? 2 * (channel / columns) + gate : channel / columns;
+        outputs = size_minimum(columns, half - channel);
+        const conv_pack_panel task = {
+            .type = l->bfloat16 ? CONV_PACK_BF16_PAIRS
+                    : l->pairs  ? CONV_PACK_INT16_PAIRS
+                                : CONV_PACK_F32,
+            .weights = weights + done * output_floats,
+            .output_stride = output_floats,
+            .outputs = outputs,
+            .channels = l->channels,
+            .taps = l->taps,
+            .columns = columns,
+            .block_channels = l->block_channels,
+            .panel = (uint8_t *)packed + panel * l->panel_values * l->value_bytes,
+            .scales = l->pairs ? scales + panel * columns : NULL,
+        };
+        kernels->pack(&task);
     }
 }
 
@@ -372,8 +274,8 @@ static void gather_rows(const direct_context *context, const direct_tile *tile, 
 /* A task's memory. */
 typedef struct direct_work {
     float *patch, *gathered;
-    int16_t *integers; /* the patch, quantised */
-    float *scales;     /* of its pixels */
+    int16_t *numbers; /* the patch in 16 bits */
+    float *scales;    /* of its pixels */
     float *sums;
     uint32_t *offsets, *patch_pixels, *pixels; /* of each row: in the patch; in the picture */
 } direct_work;
@@ -438,9 +340,9 @@ static void multiply_block_pairs(const direct_context *context, const direct_wor
     for (size_t tap = 0; tap < l->taps; tap++) {
         const size_t pixel = tap / kernel * l->patch_width + tap % kernel;
         const size_t next = tap + 1 == l->taps ? tap : tap + 1;
-        task.a = work->integers + pixel * l->integer_stride;
+        task.a = work->numbers + pixel * l->pair_stride;
         task.next_a =
-            work->integers + (next / kernel * l->patch_width + next % kernel) * l->integer_stride;
+            work->numbers + (next / kernel * l->patch_width + next % kernel) * l->pair_stride;
         task.row_scales = work->scales + pixel;
         task.b = packed + tap * padded * l->panel_columns;
         task.next_b = packed + (tap + 1) * padded * l->panel_columns;
@@ -464,8 +366,8 @@ static void quantise_patch(const direct_context *context, const direct_tile *til
             .rows = (tile->width - 1) * shape->stride + shape->kernel,
             .channels = count,
             .padded = size_round_up(count, LINE_FLOATS),
-            .destination = work->integers + pixel * l->integer_stride,
-            .destination_stride = l->integer_stride,
+            .destination = work->numbers + pixel * l->pair_stride,
+            .destination_stride = l->pair_stride,
             .scales = work->scales + pixel,
             .scales_stride = 1,
         };
@@ -548,8 +450,8 @@ static void run_task(void *opaque, size_t index, unsigned worker)
     memory += l->patch_bytes;
     work.gathered = (float *)(void *)memory;
     memory += l->gather_bytes;
-    work.integers = (int16_t *)(void *)memory;
-    memory += l->integer_bytes;
+    work.numbers = (int16_t *)(void *)memory;
+    memory += l->pair_bytes;
     work.scales = (float *)(void *)memory;
     memory += l->scales_bytes;
     work.sums = (float *)(void *)memory;
@@ -560,7 +462,7 @@ static void run_task(void *opaque, size_t index, unsigned worker)
 
     const size_t rows = tile.height * tile.width;
     const size_t patch_pixels = l->patch_height * l->patch_width;
-    const size_t stride = l->pairs ? l->integer_stride : l->patch_stride;
+    const size_t stride = l->pairs ? l->pair_stride : l->patch_stride;
     for (size_t row = 0; row < rows * tile.images; row++) {
         const size_t y = row % rows / tile.width;
         const size_t x = row % rows % tile.width;

@@ -27,9 +27,9 @@ typedef struct conv_direct_layout {
     size_t split_panels, splits;
     size_t patch_height, patch_width, patch_stride; /* inputs of a tile; floats between pixels */
     size_t tile_rows;                               /* output pixels of a full tile */
-    size_t integer_stride; /* of a patch of integers, values between pixels */
+    size_t pair_stride; /* of a patch of 16-bit numbers, values between pixels */
     /* Bytes of a worker's scratch. */
-    size_t patch_bytes, gather_bytes, integer_bytes, scales_bytes, sums_bytes, index_bytes,
+    size_t patch_bytes, gather_bytes, pair_bytes, scales_bytes, sums_bytes, index_bytes,
         worker_bytes;
 } conv_direct_layout;
 
