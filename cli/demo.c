@@ -11,24 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const option demo_options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .kind = OPTION_PATH,
-     .argument = "DIR",
-     .help = "Where to write (default: onestep-demo)."},
-    {.name = "threads",
-     .kind = OPTION_INTEGER,
-     .argument = "N",
-     .least = 1,
-     .most = 1024,
-     .help = "Default: the CPUs allowed by affinity and cgroup quota."},
-    {.name = "backend",
-     .kind = OPTION_CHOICE,
-     .argument = "cpu|reference",
-     .choices = "cpu|reference",
-     .help = "reference: plain C, slow, the oracle."},
-    {0}};
+static const option demo_options[] = {{.name = "output",
+                                       .letter = 'o',
+                                       .kind = OPTION_PATH,
+                                       .argument = "DIR",
+                                       .help = "Where to write (default: onestep-demo)."},
+                                      OPTION_THREADS,
+                                      OPTION_BACKEND,
+                                      {0}};
 
 /* Cells a row of the contact sheet. */
 #define SHEET_COLUMNS 8

@@ -96,4 +96,35 @@ const option *option_find(const command *command, const char *name);
 /* The text of `onestep COMMAND --help`. */
 void options_print_help(const command *command, text_buffer *out);
 
+/* ---- options that several commands have: entries of their tables ---- */
+
+#define OPTION_THREADS                                                                             \
+    {                                                                                              \
+        .name = "threads", .kind = OPTION_INTEGER, .argument = "N", .least = 1, .most = 1024,      \
+        .help = "Default: the CPUs allowed by affinity and cgroup quota."                          \
+    }
+#define OPTION_MEMORY_LIMIT                                                                        \
+    {                                                                                              \
+        .name = "memory-limit", .kind = OPTION_BYTES, .argument = "SIZE",                          \
+        .help = "Stay under this resident memory (plus 100 MB): 1G, 1500M."                        \
+    }
+#define OPTION_PRECISION                                                                           \
+    {                                                                                              \
+        .name = "precision", .kind = OPTION_CHOICE, .argument = "auto|f32|bf16|int16",             \
+        .choices = "auto|f32|bf16|int16",                                                          \
+        .help = "auto: the fastest that keeps its fidelity on this CPU."                           \
+    }
+#define OPTION_BACKEND                                                                             \
+    {                                                                                              \
+        .name = "backend", .kind = OPTION_CHOICE, .argument = "cpu|reference",                     \
+        .choices = "cpu|reference", .help = "reference: plain C, slow, the oracle."                \
+    }
+#define OPTION_ISA                                                                                 \
+    {                                                                                              \
+        .name = "isa", .kind = OPTION_CHOICE, .argument = "NAME",                                  \
+        .choices = "plain|neon|avx2|avx512|avx512vnni|avx512bf16",                                 \
+        .help = "A lower instruction set than the CPU has: plain, neon, avx2, avx512, avx512vnni," \
+                "\navx512bf16."                                                                    \
+    }
+
 #endif
