@@ -56,7 +56,9 @@ static const option bench_options[] = {
     OPTION_THREADS,
     OPTION_ISA,
     OPTION_MEMORY_LIMIT,
-    {.name = "plan", .kind = OPTION_FLAG, .help = "Also print each layer's time."},
+    {.name = "plan",
+     .kind = OPTION_FLAG,
+     .help = "Also print each layer's time; with --json its algorithm, GFLOP, bytes and seconds."},
     {0}};
 
 typedef struct measurement {
@@ -66,6 +68,8 @@ typedef struct measurement {
     double gamma_seconds; /* the best picture of a gamma that is new, more than `best` */
     double gamma;         /* of the pictures to come */
     onestep_result best;  /* seconds of the best warm run, a picture */
+    text_buffer plan;     /* with --plan: the layers of that run as text, */
+    json_t *layers;       /* or with --json as objects */
 } measurement;
 
 /* Edges, surfaces and noise: every stage has something to do. */
@@ -141,6 +145,42 @@ static onestep_status run_once(job *j, const onestep_image *picture, measurement
     return status;
 }
 
+/* One object a step of the last run; of all pictures of a batch together. */
+static json_t *layers_json(const plan *p)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < plan_layer_count(p); i++) {
+        plan_layer layer;
+        plan_layer_get(p, i, &layer);
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:[I,I,I,I], s:f, s:I, s:f, s:f, s:s}", "stage", layer.stage,
+                      "algorithm", layer.algorithm, "output", (json_int_t)layer.dims[0],
+                      (json_int_t)layer.dims[1], (json_int_t)layer.dims[2],
+                      (json_int_t)layer.dims[3], "gflop", layer.operations / 1e9, "bytes",
+                      (json_int_t)layer.bytes, "predicted_s", layer.predicted_seconds, "took_s",
+                      layer.seconds, "weight", layer.weight));
+    }
+    return list;
+}
+
+/* A new best run: its result and, where they are asked for, its layers. */
+static void keep_best(measurement *m, const onestep_result *result, const job *j,
+                      const options_given *given)
+{
+    m->best = *result;
+    if (!options_has(given, "plan")) {
+        return;
+    }
+    if (options_has(given, "json")) {
+        json_decref(m->layers);
+        m->layers = layers_json(session_last_plan(j->session));
+    } else {
+        text_buffer_free(&m->plan);
+        session_print_plan(j->session, &m->plan);
+    }
+}
+
 /* GFLOP/s of a stage, by the graph's direct count. */
 typedef struct stage_rate {
     const char *name;
@@ -183,6 +223,9 @@ static void print_json(const job *j, const measurement *m, const stage_rate rate
     }
     if (!isnan(m->gamma_seconds)) {
         json_object_set_new(object, "gamma_s", json_real(m->gamma_seconds));
+    }
+    if (m->layers) {
+        json_object_set(object, "layers", m->layers);
     }
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6));
     printf("%s\n", text ? text : "{}");
@@ -248,7 +291,7 @@ static onestep_status measure(job *j, const options_given *given, measurement *m
     for (int64_t r = 0; r < runs && status == ONESTEP_OK; r++) {
         status = run_once(j, &picture, m, &result, error);
         if (r == 0 || result.total_seconds < m->best.total_seconds) {
-            m->best = result;
+            keep_best(m, &result, j, given);
         }
     }
     /* Every weight with a LoRA depends on gamma. */
@@ -296,15 +339,12 @@ static int bench_run(int argument_count, char **arguments)
     if (status == ONESTEP_OK) {
         double peak = backend_cpu_peak(engine_backend(j.engine));
         (options_has(&given, "json") ? print_json : print_table)(&j, &m, rates, peak);
-        if (options_has(&given, "plan")) {
-            text_buffer plan = {0};
-            session_print_plan(j.session, &plan);
-            fputs(plan.data ? plan.data : "", stdout);
-            text_buffer_free(&plan);
-        }
+        fputs(m.plan.data ? m.plan.data : "", stdout);
     } else {
         print_error(&error);
     }
+    text_buffer_free(&m.plan);
+    json_decref(m.layers);
     job_close(&j);
     options_free(&given);
     return exit_code(status);

@@ -6,6 +6,7 @@ Everything goes to the cache folder, once. The networks are exported for one fix
 """
 
 import argparse
+import json
 import os
 import shutil
 
@@ -32,11 +33,11 @@ def prepare_inputs(options, folder):
         np.save(os.path.join(folder, name + ".npy"), stages[name])
 
 
-def example_inputs(part, size, text):
-    """Zeros in the shapes of a part's inputs, and the text states."""
+def example_inputs(part, size, text, channels):
+    """Zeros in the shapes of a part's inputs, and the text states; channels: of the VAE's blocks."""
     shapes = {"control": (1, 3, size, size), "latent": (1, 4, size // 8, size // 8), "x0": (1, 4, size // 8, size // 8),
-              "skip0": (1, 128, size, size), "skip1": (1, 128, size // 2, size // 2),
-              "skip2": (1, 256, size // 4, size // 4), "skip3": (1, 512, size // 8, size // 8)}
+              "skip0": (1, channels[0], size, size), "skip1": (1, channels[0], size // 2, size // 2),
+              "skip2": (1, channels[1], size // 4, size // 4), "skip3": (1, channels[2], size // 8, size // 8)}
     return tuple(text if name == "text" else torch.zeros(shapes[name]) for name in INPUTS[part])
 
 
@@ -57,9 +58,11 @@ def export_openvino(module, part, inputs, folder):
 
 def export(options, folder, one):
     text = torch.from_numpy(np.load(os.path.join(options.cache, "inputs", "text.npy")))
+    with open(os.path.join(options.base, "vae", "config.json"), encoding="utf-8") as file:
+        channels = json.load(file)["block_out_channels"]
     parts = dict(zip(INPUTS, merged_parts(options.base, options.checkpoint, options.official)))
     for part in list(parts):
-        one(parts.pop(part), part, example_inputs(part, options.size, text), folder)
+        one(parts.pop(part), part, example_inputs(part, options.size, text, channels), folder)
 
 
 def main():

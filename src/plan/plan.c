@@ -182,17 +182,69 @@ double plan_stage_seconds(const plan *p, const char *stage)
     return sum;
 }
 
-/* The name of the weight that a step's node uses, or "". */
-static const char *step_weight_name(const plan *p, const program_step *step)
+/* The weight that a step's node uses, or NULL: not its bias, which is small beside it. */
+static const tensor *step_weight(const plan *p, const program_step *step)
 {
+    if (step->node < 0) {
+        return NULL;
+    }
     const node *n = &p->graph->nodes[step->node];
     for (unsigned i = 0; i < n->input_count; i++) {
         const tensor *t = &p->graph->tensors[n->inputs[i]];
         if (t->kind == TENSOR_WEIGHT) {
-            return t->name;
+            return t;
         }
     }
-    return "";
+    return NULL;
+}
+
+/* Bytes of a number in the type that a step's weight is computed in, with which its algorithm's
+ * name ends. */
+static double weight_number_bytes(const char *algorithm)
+{
+    const char *type = strrchr(algorithm, ' ');
+    return type && (strcmp(type, " int16") == 0 || strcmp(type, " bf16") == 0) ? 2 : 4;
+}
+
+/* What a step must move at least, if nothing were kept in a cache from the step before: the values
+ * that it reads and writes in the arena, each once, and every number of its weight once, in the
+ * type that it is computed in (float32 4 bytes, int16 and bf16 2). Scratch and padding of packed
+ * weights are the algorithm's own and not counted. */
+static double step_bytes(const plan *p, const program_step *step, const tensor *weight)
+{
+    double bytes = 0;
+    for (unsigned i = 0; i < step->input_count; i++) {
+        bytes += (double)p->program.values[step->inputs[i]].bytes;
+    }
+    for (unsigned o = 0; o < step->output_count; o++) {
+        bytes += (double)p->program.values[step->outputs[o]].bytes;
+    }
+    if (weight) {
+        bytes += (double)graph_element_count(weight) * weight_number_bytes(step->algorithm);
+    }
+    return bytes;
+}
+
+int plan_layer_count(const plan *p)
+{
+    return p->program.step_count;
+}
+
+void plan_layer_get(const plan *p, int index, plan_layer *layer)
+{
+    const program_step *step = &p->program.steps[index];
+    const tensor *weight = step_weight(p, step);
+    *layer = (plan_layer){.stage = step->stage,
+                          .algorithm = step->algorithm,
+                          .weight = weight && weight->name ? weight->name : "",
+                          .operations = step->operations,
+                          .bytes = step_bytes(p, step, weight),
+                          .predicted_seconds = step->predicted_seconds,
+                          .seconds = p->step_seconds[index]};
+    if (step->node >= 0) {
+        memcpy(layer->dims, graph_dims(p->graph, p->graph->nodes[step->node].output),
+               sizeof layer->dims);
+    }
 }
 
 void plan_print(const plan *p, text_buffer *out)
@@ -200,21 +252,20 @@ void plan_print(const plan *p, text_buffer *out)
     text_buffer_print(out, "%-6s %-26s %-20s %10s %10s %10s %8s  %s\n", "stage", "algorithm",
                       "output (n,h,w,c)", "GFLOP", "predict ms", "took ms", "GFLOP/s", "weight");
     double predicted = 0, seconds = 0;
-    for (int s = 0; s < p->program.step_count; s++) {
-        const program_step *step = &p->program.steps[s];
-        char shape[64] = "";
-        if (step->node >= 0) {
-            const size_t *dims = graph_dims(p->graph, p->graph->nodes[step->node].output);
-            snprintf(shape, sizeof shape, "%zu,%zu,%zu,%zu", dims[0], dims[1], dims[2], dims[3]);
+    for (int s = 0; s < plan_layer_count(p); s++) {
+        plan_layer layer;
+        plan_layer_get(p, s, &layer);
+        char shape[96] = "";
+        if (layer.dims[0]) {
+            snprintf(shape, sizeof shape, "%zu,%zu,%zu,%zu", layer.dims[0], layer.dims[1],
+                     layer.dims[2], layer.dims[3]);
         }
-        double took = p->step_seconds[s];
-        text_buffer_print(out, "%-6s %-26s %-20s %10.4f %10.3f %10.3f %8.1f  %s\n", step->stage,
-                          step->algorithm, shape, step->operations / 1e9,
-                          step->predicted_seconds * 1e3, took * 1e3,
-                          took > 0 ? step->operations / took / 1e9 : 0.0,
-                          step->node >= 0 ? step_weight_name(p, step) : "");
-        predicted += step->predicted_seconds;
-        seconds += took;
+        text_buffer_print(
+            out, "%-6s %-26s %-20s %10.4f %10.3f %10.3f %8.1f  %s\n", layer.stage, layer.algorithm,
+            shape, layer.operations / 1e9, layer.predicted_seconds * 1e3, layer.seconds * 1e3,
+            layer.seconds > 0 ? layer.operations / layer.seconds / 1e9 : 0.0, layer.weight);
+        predicted += layer.predicted_seconds;
+        seconds += layer.seconds;
     }
     text_buffer_print(out, "%d steps, %.1f GFLOP, predicted %.1f ms, took %.1f ms, arena %.1f MB\n",
                       p->program.step_count, p->operations / 1e9, predicted * 1e3, seconds * 1e3,

@@ -55,6 +55,20 @@ onestep_status plan_run(plan *p, const plan_run_arguments *arguments,
 /* Seconds that the steps of a stage took in the last run. */
 double plan_stage_seconds(const plan *p, const char *stage);
 
+/* What is known of one step. */
+typedef struct plan_layer {
+    const char *stage, *algorithm;
+    const char *weight;                /* the name of its node's weight, or "" */
+    size_t dims[4];                    /* of its node's output: n,h,w,c; zero when it has no node */
+    double operations;                 /* direct count */
+    double bytes;                      /* what it must move at least, see plan.c */
+    double predicted_seconds, seconds; /* 0: no model; of the last run */
+} plan_layer;
+
+int plan_layer_count(const plan *p);
+/* Steps stand in the order in which they run; strings live as long as the plan. */
+void plan_layer_get(const plan *p, int index, plan_layer *layer);
+
 /* One line a step: stage, operation, shape, algorithm, operations, predicted and measured time. */
 void plan_print(const plan *p, text_buffer *out);
 

@@ -478,11 +478,17 @@ static const planned *newest(const onestep_session *session)
     return best;
 }
 
-void session_print_plan(const onestep_session *session, text_buffer *out)
+const plan *session_last_plan(const onestep_session *session)
 {
     const planned *p = newest(session);
+    return p ? p->plan : NULL;
+}
+
+void session_print_plan(const onestep_session *session, text_buffer *out)
+{
+    const plan *p = session_last_plan(session);
     if (p) {
-        plan_print(p->plan, out);
+        plan_print(p, out);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "image/image.h"
 #include "network/network.h"
+#include "plan/plan.h"
 
 /* ---- tasks ------------------------------------------------------------------------------------
  */
@@ -146,8 +147,9 @@ void session_destroy(onestep_session **session);
 onestep_status session_translate(onestep_session *session, const onestep_request *requests,
                                  size_t count, onestep_result *results,
                                  onestep_error *error) MUST_USE;
-/* The last run's plan as text (--plan), and its graph in Graphviz's language; empty before the
- * first run. */
+/* The last run's plan, or NULL before the first one; it lives until the next run. */
+const plan *session_last_plan(const onestep_session *session);
+/* The same as text (--plan), and its graph in Graphviz's language; empty before the first run. */
 void session_print_plan(const onestep_session *session, text_buffer *out);
 void session_print_graph(const onestep_session *session, text_buffer *out);
 /* Bytes of activation memory of the last run. */

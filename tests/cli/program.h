@@ -6,7 +6,7 @@
 
 typedef struct program_result {
     int exit_code; /* -signal when a signal ended it */
-    char out[65536], error[16384];
+    char out[262144], error[16384];
     size_t out_size;
 } program_result;
 
