@@ -1,6 +1,7 @@
 """onestep beside PyTorch, OpenVINO and ONNX Runtime: the same network, the same machine, the same number of threads.
 
     python bench/peers --models FOLDER [--sizes 512,256] [--runs 3] [--engines LIST] [--output FILE.json] [--chart FILE.svg]
+                       [--layers] [--roofline FILE.svg]
 
 FOLDER holds full-f32, full-f16 and full_edge.pkl (tools/oracle/make_full_size.py makes them); Python needs
 bench/peers/requirements.txt and ONESTEP_OFFICIAL_CODE the official code. One engine at a time, in its own process, is
@@ -8,6 +9,13 @@ loaded, makes one picture to get warm, and then each of its pictures alternates 
 while it is stopped. Best times count; text states are known beforehand, image files are not counted. What is measured is
 kept in --output after every engine, and a second call goes on from there. The exported networks (8 GB a size) are kept in
 --cache. PSNR: of the decoded picture against the official code's in float32, for the same input, text and noise.
+
+--layers asks every engine once, after its times, what each layer takes: in another process with the engine's own profiler
+on, the second picture, nothing alternating. `onestep bench --plan --json`, OpenVINO's PERF_COUNT, ONNX Runtime's profile,
+and for PyTorch a clock around every operator. All layers are sorted by the rules of layers.py into stage x kind (3x3
+convolutions by resolution, 1x1 and linear, attention, the rest). A fused node counts for what its name says: in onestep
+normalisation, activation and residual sum are inside the convolutions, in the others only some of them. --roofline draws
+onestep's layers below this machine's roofs; the memory's is measured by copying (memory.py), the peak by `onestep bench`.
 """
 
 import argparse
@@ -24,7 +32,10 @@ import time
 
 import numpy as np
 
+import layers
+import memory
 import report
+import roofline
 from engines import DEFAULT, ENGINES, cpu_information, is_own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -44,14 +55,14 @@ def last_line(text):
 class Worker:
     """The process of one engine."""
 
-    def __init__(self, name, size, cache, options):
+    def __init__(self, name, size, cache, options, *more):
         self.log = tempfile.TemporaryFile("w+")
         self.started = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
         self.process = subprocess.Popen(
             [sys.executable, os.path.join(HERE, "worker.py"), name, "--base", options.base, "--checkpoint", options.checkpoint,
              "--size", str(size), "--threads", str(options.threads), "--cache", cache,
-             *(["--official", options.official] if options.official else [])],
+             *(["--official", options.official] if options.official else []), *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=environment)
 
     def answer(self, seconds):
@@ -95,10 +106,10 @@ def run_own(arguments, seconds):
     return done.stdout
 
 
-def own_bench(name, size, options):
+def own_bench(name, size, options, *more):
     """One warm picture of onestep: what `onestep bench --json` says."""
     return json.loads(run_own([options.program, "bench", *own_arguments(options, ENGINES[name].precision), "--size", str(size),
-                               "--runs", "1", "--json"], 4 * options.limit + 60))
+                               "--runs", "1", "--json", *more], 4 * options.limit + 60))
 
 
 def psnr(picture, reference):
@@ -157,6 +168,23 @@ def measure_peer(name, size, cache, options):
             "only_a_first_picture": first in runs, "runs": runs, "beside": beside}
 
 
+def layers_of(name, size, cache, options):
+    """What each layer of one picture takes: {"ran_in", "total_s", "layers", "groups"}, of onestep also "peak_gflops"."""
+    if is_own(name):
+        told = own_bench(name, size, options, "--plan")
+        found = {"ran_in": told["precision"], "total_s": told["total_s"], "peak_gflops": told["peak_gflops"],
+                 "layers": layers.own_layers(told["layers"])}
+    else:
+        worker = Worker(name, size, cache, options, "--profile")
+        try:
+            loaded = worker.answer(options.load_limit)
+            worker.ask("picture", 4 * options.limit)
+            found = {"ran_in": loaded["ran_in"], **worker.ask("layers", 8 * options.limit)}
+        finally:
+            worker.close()
+    return {**found, "groups": layers.groups(found["layers"])}
+
+
 def prepare(what, size, cache, options):
     """Inputs or exported networks, once."""
     if os.path.exists(os.path.join(cache, what)):
@@ -177,8 +205,8 @@ def cache_folder(size, options):
     return os.path.join(options.cache, hashlib.sha256(identity.encode()).hexdigest()[:12])
 
 
-def measure(name, size, options, done):
-    """The result of one engine at one size; done: the results at this size so far."""
+def attempt(name, size, options, ask):
+    """What `ask` (a function of the cache folder) says of one engine at one size, or why it cannot."""
     cache = cache_folder(size, options)
     engine = ENGINES[name]
     try:
@@ -190,12 +218,54 @@ def measure(name, size, options, done):
             prepare(exported, size, cache, options)
         if options.only_prepare:
             return None
-        if is_own(name):
-            return measure_own(name, size, cache, options, done)
-        return measure_peer(name, size, cache, options)
+        return ask(cache)
     except Failure as failure:
         print(f"  {name}: {failure}", file=sys.stderr)
         return {"error": str(failure)}
+
+
+def measure(name, size, options, done):
+    """The result of one engine at one size; done: the results at this size so far."""
+    def ask(cache):
+        if is_own(name):
+            return measure_own(name, size, cache, options, done)
+        return measure_peer(name, size, cache, options)
+    return attempt(name, size, options, ask)
+
+
+def is_done(done, name):
+    return name in done and "error" not in done[name]
+
+
+def measure_all(options, results):
+    """What is not yet in the results; they are written after every engine."""
+    # Peers first: onestep's own runs are needed only where no peer gave any.
+    for size in options.sizes:
+        done = results["sizes"].setdefault(str(size), {})
+        for name in sorted(options.engines, key=is_own):
+            if is_done(done, name):
+                continue
+            print(f"{name} at {size}x{size}", flush=True)
+            measured = measure(name, size, options, done)
+            if measured:
+                done[name] = measured
+                write_results(options.output, results)
+
+
+def ask_layers(options, results):
+    """Every layer's time, of the engines that have not told it yet."""
+    told = results.setdefault("layers", {})
+    for size in options.sizes:
+        done = told.setdefault(str(size), {})
+        for name in options.engines:
+            if is_done(done, name):
+                continue
+            print(f"layers of {name} at {size}x{size}", flush=True)
+            done[name] = attempt(name, size, options, lambda cache: layers_of(name, size, cache, options))
+            write_results(options.output, results)
+    if "memory_bandwidth" not in results:
+        results["memory_bandwidth"] = memory.bandwidth(options.threads)
+        write_results(options.output, results)
 
 
 def settings(options):
@@ -254,6 +324,8 @@ def parse():
     parser.add_argument("--cache", default=os.path.join(cache, "onestep-peers"))
     parser.add_argument("--output", default="peers.json")
     parser.add_argument("--chart", help="write the SVG chart here")
+    parser.add_argument("--layers", action="store_true", help="also ask every engine what each layer takes")
+    parser.add_argument("--roofline", help="write the SVG of onestep's layers below this machine's roofs here (needs --layers)")
     parser.add_argument("--again", action="store_true", help="measure everything again")
     parser.add_argument("--only-prepare", action="store_true", help="only make the inputs and export the networks")
     options = parser.parse_args()
@@ -277,23 +349,18 @@ def main():
             results = json.load(file)
     else:
         results = load_results(options)
-        # Peers first: onestep's own runs are needed only where no peer gave any.
-        for size in options.sizes:
-            done = results["sizes"].setdefault(str(size), {})
-            for name in sorted(options.engines, key=is_own):
-                if name in done and "error" not in done[name]:
-                    continue
-                print(f"{name} at {size}x{size}", flush=True)
-                measured = measure(name, size, options, done)
-                if measured:
-                    done[name] = measured
-                    write_results(options.output, results)
+        measure_all(options, results)
         if options.only_prepare:
             return
+        if options.layers:
+            ask_layers(options, results)
     print(report.table(results))
-    if options.chart:
-        with open(options.chart, "w", encoding="utf-8") as file:
-            file.write(report.chart(results))
+    if results.get("layers"):
+        print("\n" + report.layer_tables(results))
+    for path, draw in ((options.chart, report.chart), (options.roofline, roofline.chart)):
+        if path:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(draw(results))
 
 
 if __name__ == "__main__":

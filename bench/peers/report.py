@@ -2,6 +2,7 @@
 
 from xml.sax.saxutils import escape
 
+import layers
 from engines import ENGINES, is_own
 
 STAGES = (("encode_s", "encode", "#4c78a8"), ("unet_s", "UNet", "#f2a541"), ("decode_s", "decode", "#59a77c"))
@@ -72,6 +73,46 @@ def size_table(size, done):
     lines += [f"\n{ENGINES[name].label}, {ENGINES[name].precision}: {result['error']}." for name, result in done.items()
               if "error" in result]
     return "\n".join(lines)
+
+
+def told_layers(done):
+    """(engine, what it told) of every engine whose layers are known, in the order of ENGINES."""
+    return [(engine, done[name]) for name, engine in ENGINES.items() if "layers" in done.get(name, {})]
+
+
+def rate_cell(seconds, gflop):
+    """Milliseconds and, where the work was counted, GFLOP/s."""
+    rate = f" ({gflop / seconds:.0f})" if gflop and seconds else ""
+    return f"{seconds * 1e3:.{2 if seconds < 0.1 else 0}f}{rate}"
+
+
+def layer_table(size, done):
+    """One row a group of layers, one column an engine."""
+    found = told_layers(done)
+    counted = next((told for engine, told in found if is_own(engine.name)), {"groups": []})
+    # What a normalisation or an activation costs is fused away in some engines: only products are compared by their work.
+    gflop = {(group["stage"], group["kind"]): group["gflop"] for group in counted["groups"]
+             if group["kind"] not in (layers.OTHER, layers.UNKNOWN)}
+    columns = [{(group["stage"], group["kind"]): group["seconds"] for group in told["groups"]} for _, told in found]
+    lines = [f"{size}x{size}, each group of layers in ms (and in GFLOP/s of the direct count):", "",
+             "| stage | layers | GFLOP | " + " | ".join(label(engine, told, told) for engine, told in found) + " |",
+             "|---" * (3 + len(found)) + "|"]
+    for group in sorted({group for column in columns for group in column}, key=layers.order):
+        work = gflop.get(group)
+        cells = [rate_cell(column[group], work) if group in column else "" for column in columns]
+        lines.append(f"| {group[0]} | {group[1]} | {f'{work:.4g}' if work else ''} | " + " | ".join(cells) + " |")
+    whole = [f"{told['total_s'] * 1e3:.0f}" for _, told in found]
+    sums = [f"{sum(column.values()) * 1e3:.0f}" for column in columns]
+    lines += ["| | that picture as a whole | | " + " | ".join(whole) + " |",
+              f"| | sum of layers | {f'{sum(gflop.values()):.4g}' if gflop else ''} | " + " | ".join(sums) + " |", ""]
+    families = {engine.name.split("-")[0] for engine, _ in found}
+    lines += [f"- {note}" for family, note in layers.NOTES.items() if family in families]
+    lines += [f"- {ENGINES[name].label}, {ENGINES[name].precision}: {told['error']}." for name, told in done.items() if "error" in told]
+    return "\n".join(lines)
+
+
+def layer_tables(results):
+    return "\n\n".join(layer_table(size, done) for size, done in results["layers"].items() if told_layers(done))
 
 
 def table(results):
