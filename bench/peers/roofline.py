@@ -12,7 +12,7 @@ COLOURS = {"f32": "#4c78a8", "int16": "#e8871e", "bf16": "#59a77c"}
 LEAST_SHARE = 0.001  # of the picture's time: what takes less is left out
 PICTURE_SHARE_RADIUS = 62  # of a dot that would be the whole picture's time
 OWN_STYLE = """.grid { stroke: #d1d9e0; stroke-width: 1 } .roof { stroke: #1f2328; stroke-width: 1.5; fill: none }
-.dashed { stroke-dasharray: 6 4 } .halo { paint-order: stroke; stroke: #ffffff; stroke-width: 4px }
+.dashed { stroke-dasharray: 6 4 } .guide { stroke-width: 0.7; stroke-dasharray: 1 4 } .halo { paint-order: stroke; stroke: #ffffff; stroke-width: 4px }
 @media (prefers-color-scheme: dark) { .grid { stroke: #2a313c } .roof { stroke: #e6edf3 } .halo { stroke: #0d1117 } }"""
 
 
@@ -23,7 +23,8 @@ def dots(told):
     drawn, rest = [], 0.0
     for layer in told["layers"]:
         share = layer["seconds"] / total
-        if share < LEAST_SHARE or not layer["gflop"] or not layer["bytes"]:
+        # Statistics are taken by the product before: the step that is called so only puts sums together.
+        if share < LEAST_SHARE or not layer["gflop"] or not layer["bytes"] or "statistics" in layer["operator"]:
             rest += share
         else:
             drawn.append((layers.kind(layer), f"{layer['part']} {layer['path']}".strip(), layer["gflop"] * 1e9 / layer["bytes"],
@@ -82,12 +83,14 @@ def roofs(axes, bandwidth, peaks):
              f'L{axes.x(ridge):.1f} {axes.y(peaks[-1][0]):.1f}"/>']
     for index, (peak, name) in enumerate(peaks):
         dashed = " dashed" if index else ""
+        # The name stands where no layer can be: above the memory's slope.
         parts.append(f'<path class="roof{dashed}" d="M{axes.x(peak / gigabytes):.1f} {axes.y(peak):.1f}H{axes.right}"/>'
-                     f'<text class="halo" x="{axes.right - 4}" y="{axes.y(peak) - 6:.1f}" text-anchor="end">{escape(name)}</text>')
+                     f'<path class="roof guide" d="M{axes.left} {axes.y(peak):.1f}H{axes.x(peak / gigabytes):.1f}"/>'
+                     f'<text class="halo" x="{axes.left + 4}" y="{axes.y(peak) - 6:.1f}">{escape(name)}</text>')
     # The slope's name runs along it, to the left of the lowest peak.
     anchor = math.sqrt(start * peaks[0][0] / gigabytes)
     angle = math.degrees(math.atan2(axes.y(high * gigabytes) - axes.y(low * gigabytes), axes.right - axes.left))
-    parts.append(f'<text class="halo" transform="translate({axes.x(anchor):.1f} {axes.y(anchor * gigabytes) - 8:.1f}) '
+    parts.append(f'<text class="halo" transform="translate({axes.x(anchor):.1f} {axes.y(anchor * gigabytes) + 18:.1f}) '
                  f'rotate({angle:.1f})" text-anchor="middle">memory, by copying: {gigabytes:.0f} GB/s</text>')
     return parts
 
@@ -134,9 +137,9 @@ def panel(size, found, bandwidth, settings, top):
     peak = max(told["peak_gflops"] for told, _, _ in measured)
     peaks = [(peak, f"f32 peak, measured: {peak:.0f} GFLOP/s")]
     if "avx512_vnni" in settings["cpu_flags"] and any(told["ran_in"] == "int16" for told, _, _ in measured):
-        peaks.append((2 * peak, f"int16 peak: vpdpwssd has twice the f32 rate, {2 * peak:.0f} GFLOP/s"))
+        peaks.append((2 * peak, f"int16 peak, vpdpwssd: twice that, {2 * peak:.0f} GFLOP/s"))
     every = [dot for _, drawn, _ in measured for dot in drawn]
-    axes = Axes(top, nice_range([dot[2] for dot in every], peak / bandwidth * 1e9 / 2, 4 * peak / bandwidth * 1e9),
+    axes = Axes(top, nice_range([dot[2] for dot in every], peak / bandwidth * 1e9 / 8, 8 * peak / bandwidth * 1e9),
                 nice_range([dot[3] for dot in every], peak / 8, peaks[-1][0]))
     rest = max(share for *_, share in measured)
     parts = [f'<text class="title" x="16" y="{top + 16}">{size}x{size}, onestep: one mark a layer, its area the time</text>',

@@ -156,6 +156,7 @@ class OpenVino(Parts):
         self.compiled = [core.compile_model(model, "CPU", settings) for model in models]
         self.encoder, self.denoiser, self.decoder = (compiled.create_infer_request() for compiled in self.compiled)
         self.kernels = [self.kernels_of(core.read_model(model)) for model in models] if options.profile else None
+        self.pictures = 0
         effective = self.compiled[0].get_property("INFERENCE_PRECISION_HINT").to_string()
         self.ran_in = {"bfloat16": "bf16", "float16": "f16"}.get(effective, effective)
 
@@ -166,6 +167,7 @@ class OpenVino(Parts):
         return [request.get_output_tensor(index) for index in range(len(request.model_outputs))]
 
     def encode(self, control):
+        self.pictures += 1
         moments, *skips = self.run(self.encoder, [self.library.Tensor(control)])
         return moments.data, skips
 
@@ -182,19 +184,29 @@ class OpenVino(Parts):
                 for operation in model.get_ops() if operation.get_type_name() == "Convolution"}
 
     def layers(self):
-        """Every node that was executed, and what was put into it."""
+        """Every node that was executed, and what was put into it. Its time is told as the mean of all pictures so far: that of
+        this one is what it added to their sum."""
+        requests = (self.encoder, self.denoiser, self.decoder)
+        earlier, before = self.pictures, [self.mean_seconds(request) for request in requests]
         times, _ = self.picture()
         found = []
-        for part, request, compiled, kernels in zip(PARTS, (self.encoder, self.denoiser, self.decoder), self.compiled, self.kernels):
+        for part, request, compiled, kernels, means in zip(PARTS, requests, self.compiled, self.kernels, before):
             nodes = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
-            found += [self.layer(part, node, nodes.get(node.node_name), kernels) for node in request.get_profiling_info()
-                      if node.status == self.library.ProfilingInfo.Status.EXECUTED]
+            for node in self.executed(request):
+                seconds = self.pictures * node.real_time.total_seconds() - earlier * means.get(node.node_name, 0)
+                found.append(self.layer(part, node, max(seconds, 0.0), nodes.get(node.node_name), kernels))
         return times, found
 
+    def executed(self, request):
+        return [node for node in request.get_profiling_info() if node.status == self.library.ProfilingInfo.Status.EXECUTED]
+
+    def mean_seconds(self, request):
+        return {node.node_name: node.real_time.total_seconds() for node in self.executed(request)}
+
     @staticmethod
-    def layer(part, node, compiled, kernels):
+    def layer(part, node, seconds, compiled, kernels):
         layer = {"part": part, "name": node.node_name, "path": module_path(node.node_name), "operator": node.node_type,
-                 "seconds": node.real_time.total_seconds()}
+                 "seconds": seconds}
         fused = []
         if compiled is not None:
             layer["output"] = [int(size) for size in compiled.get_output_shape(0)] if compiled.get_output_size() else []
