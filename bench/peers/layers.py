@@ -3,7 +3,7 @@
 A layer is a dictionary: part (encoder, denoiser, decoder), name (the engine's own), path (of the module that it came from, as
 onestep and diffusers name it; "" where the engine did not keep it), operator (the engine's word), seconds, and where they
 are known: output (its shape, n c h w), kernel (of a product with a weight), weighted (False: a product of two activations),
-fused (names of what was put into it). Of onestep also gflop (direct count) and bytes.
+fused (names of all that it computes). Of onestep also gflop (direct count) and bytes.
 """
 
 import re

@@ -142,7 +142,7 @@ def panel(size, found, bandwidth, settings, top):
     axes = Axes(top, nice_range([dot[2] for dot in every], peak / bandwidth * 1e9 / 8, 8 * peak / bandwidth * 1e9),
                 nice_range([dot[3] for dot in every], peak / 8, peaks[-1][0]))
     rest = max(share for *_, share in measured)
-    parts = [f'<text class="title" x="16" y="{top + 16}">{size}x{size}, onestep: one mark a layer, its area the time</text>',
+    parts = [f'<text class="title" x="16" y="{top + 16}">{size}x{size}, onestep: a mark a layer, its area the time</text>',
              f'<text class="small" x="{WIDTH - 16}" y="{top + 16}" text-anchor="end">layers of less than {LEAST_SHARE:.1%} of the '
              f'time are left out ({rest:.1%} in all)</text>',
              *legend(top, found), *axes.grid()]

@@ -207,13 +207,12 @@ class OpenVino(Parts):
     def layer(part, node, seconds, compiled, kernels):
         layer = {"part": part, "name": node.node_name, "path": module_path(node.node_name), "operator": node.node_type,
                  "seconds": seconds}
-        fused = []
         if compiled is not None:
             layer["output"] = [int(size) for size in compiled.get_output_shape(0)] if compiled.get_output_size() else []
-            fused = compiled.get_rt_info()["originalLayersNames"].astype(str).split(",")
-            layer["fused"] = [name for name in fused if name and name != node.node_name]
+            names = compiled.get_rt_info()["originalLayersNames"].astype(str).split(",")
+            layer["fused"] = [name for name in names if name]
         if node.node_type == "Convolution":
-            layer["kernel"] = next((kernels[name] for name in [node.node_name, *fused] if name in kernels), None)
+            layer["kernel"] = next((kernels[name] for name in layer.get("fused", []) if name in kernels), None)
         elif node.node_type == "FullyConnected":
             layer["kernel"] = 1
         elif node.node_type == "MatMul":  # with a weight it would be FullyConnected
