@@ -58,8 +58,10 @@ double plan_stage_seconds(const plan *p, const char *stage);
 /* What is known of one step. */
 typedef struct plan_layer {
     const char *stage, *algorithm;
-    const char *weight;                /* the name of its node's weight, or "" */
-    size_t dims[4];                    /* of its node's output: n,h,w,c; zero when it has no node */
+    const char *weight; /* the name of its node's weight, or "" */
+    /* n,h,w,c of its node's output, of which a gate that was fused into it keeps half; zero when it
+     * has no node */
+    size_t dims[4];
     double operations;                 /* direct count */
     double bytes;                      /* what it must move at least, see plan.c */
     double predicted_seconds, seconds; /* 0: no model; of the last run */

@@ -72,9 +72,11 @@ static stage_sums sums_of(const json_t *layers, const char *stage)
             elements *= json_number_value(json_array_get(output, i));
         }
         assert_true(elements >= 1);
-        /* A step reads and writes float32; only statistics are smaller than its node's output. */
+        /* Statistics are smaller than their node's output, and a gate that runs inside its product
+         * leaves half of what that makes; every other step writes its output as float32. */
+        const bool gated = strstr(text(layer, "weight"), "ff.net.0.proj") != NULL;
         if (!strstr(text(layer, "algorithm"), "statistics")) {
-            assert_true(number(layer, "bytes") >= 4 * elements);
+            assert_true(number(layer, "bytes") >= (gated ? 2 : 4) * elements);
         }
     }
     return sums;
