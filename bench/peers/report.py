@@ -86,6 +86,10 @@ def rate_cell(seconds, gflop):
     return f"{seconds * 1e3:.{2 if seconds < 0.1 else 0}f}{rate}"
 
 
+def work_cell(gflop):
+    return "" if not gflop else f"{gflop:.0f}" if gflop >= 1000 else f"{gflop:.4g}"
+
+
 def layer_table(size, done):
     """One row a group of layers, one column an engine."""
     found = told_layers(done)
@@ -100,11 +104,11 @@ def layer_table(size, done):
     for group in sorted({group for column in columns for group in column}, key=layers.order):
         work = gflop.get(group)
         cells = [rate_cell(column[group], work) if group in column else "" for column in columns]
-        lines.append(f"| {group[0]} | {group[1]} | {f'{work:.4g}' if work else ''} | " + " | ".join(cells) + " |")
+        lines.append(f"| {group[0]} | {group[1]} | {work_cell(work)} | " + " | ".join(cells) + " |")
     whole = [f"{told['total_s'] * 1e3:.0f}" for _, told in found]
     sums = [f"{sum(column.values()) * 1e3:.0f}" for column in columns]
     lines += ["| | that picture as a whole | | " + " | ".join(whole) + " |",
-              f"| | sum of layers | {f'{sum(gflop.values()):.4g}' if gflop else ''} | " + " | ".join(sums) + " |", ""]
+              f"| | sum of layers | {work_cell(sum(gflop.values()))} | " + " | ".join(sums) + " |", ""]
     families = {engine.name.split("-")[0] for engine, _ in found}
     lines += [f"- {note}" for family, note in layers.NOTES.items() if family in families]
     lines += [f"- {ENGINES[name].label}, {ENGINES[name].precision}: {told['error']}." for name, told in done.items() if "error" in told]
