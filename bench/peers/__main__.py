@@ -254,6 +254,9 @@ def measure_all(options, results):
 
 def ask_layers(options, results):
     """Every layer's time, of the engines that have not told it yet."""
+    if "memory_bandwidth" not in results:
+        results["memory_bandwidth"] = memory.bandwidth(options.threads)
+        write_results(options.output, results)
     told = results.setdefault("layers", {})
     for size in options.sizes:
         done = told.setdefault(str(size), {})
@@ -263,9 +266,6 @@ def ask_layers(options, results):
             print(f"layers of {name} at {size}x{size}", flush=True)
             done[name] = attempt(name, size, options, lambda cache: layers_of(name, size, cache, options))
             write_results(options.output, results)
-    if "memory_bandwidth" not in results:
-        results["memory_bandwidth"] = memory.bandwidth(options.threads)
-        write_results(options.output, results)
 
 
 def settings(options):
