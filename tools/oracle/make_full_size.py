@@ -1,7 +1,7 @@
 """Makes a random base model of SD-Turbo's full size, checkpoints of the official ranks, and official results on it.
 
     make_full_size.py base --models FOLDER                       # FOLDER/full-f32 (5.2 GB) and FOLDER/full-f16
-    make_full_size.py checkpoints --models FOLDER [--only NAME]  # FOLDER/full_{edge,sketch,day_night,rain}.pkl
+    make_full_size.py checkpoints --models FOLDER [--only NAME]  # FOLDER/full_{edge,sketch,day_night,rain,sketch_small}.pkl
     make_full_size.py golden --models FOLDER [--only NAME]       # FOLDER/full-golden/TASK, all six tasks at 512x512
 
 With the official code in ONESTEP_OFFICIAL_CODE. Needs about 16 GB of memory. Every weight is a half-precision number, so
@@ -64,7 +64,8 @@ CONFIGURATION = {
     },
 }
 # name, stochastic (None: unpaired), ranks of UNet and VAE
-CHECKPOINTS = [("edge", False, 8, 4), ("sketch", True, 128, 4), ("day_night", None, 128, 4), ("rain", None, 128, 4)]
+CHECKPOINTS = [("edge", False, 8, 4), ("sketch", True, 128, 4), ("day_night", None, 128, 4), ("rain", None, 128, 4),
+               ("sketch_small", True, 8, 4)]  # to see what another gamma costs at a small rank
 PICTURES = {"size": 192, "count": 3}       # to calibrate with
 FEW_PICTURES = {"size": 128, "count": 2}   # where LoRA of rank 128 makes each run slow
 
