@@ -127,11 +127,11 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
                      size_t count, float *result);
 
 /* Packed weights of one model, shared by its sessions and thread-safe. Keyed by expression, packing
- * format and the values of the scalars that the expression depends on. Entries not in use are
- * dropped when the bytes exceed the limit: those not used for long, then the one used last, so that
- * a part of the weights stays from picture to picture. Limit 0 keeps nothing longer than its use
- * (streaming), SIZE_MAX everything. Up to 32 MB of memory that became free are kept beside the
- * limit, to be used again, and up to 128 MB as far as the limit leaves room. */
+ * format and the values of the scalars that the expression depends on. What does
+ * not fit within the limit is dropped after its use, so that a part of the weights stays from
+ * picture to picture; what has not been used for long gives way to it. Limit 0 keeps nothing longer
+ * than its use (streaming), SIZE_MAX everything. Up to 64 MB of memory that became free are kept
+ * beside the limit, to be used again, and up to 128 MB as far as the limit leaves room. */
 onestep_status weight_cache_create(weight_cache **cache, size_t limit,
                                    onestep_error *error) MUST_USE;
 void weight_cache_destroy(weight_cache **cache);

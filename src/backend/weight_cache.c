@@ -2,9 +2,9 @@
  *
  * Pictures use the weights of a model in the same order again and again. When not all of them fit
  * within the limit, dropping the least recently used one would drop just the one that is needed
- * next, and nothing would ever be found again. So the one used last gives way, for it is needed
- * latest, and a part of the weights stays; except that entries which have not been used for much
- * longer than others go first: another direction's, or another gamma's.
+ * next, and nothing would ever be found again. So what no longer fits passes through: it is dropped
+ * after its use, and a part of the weights stays. Only entries which have not been used for much
+ * longer than others give way to it: another direction's, or another gamma's.
  *
  * Keeping what is used only once costs more than it is worth: new pages, which the system must
  * clear. So a cache can be told to keep what is asked for again (the doorkeeper of TinyLFU); one
@@ -40,7 +40,7 @@ struct entry {
  * which the system must clear. One serves a weight of just its size, or any smaller one that is not
  * kept. There may be more of them as long as the limit leaves room. */
 #define SPARE_BLOCKS     16
-#define SPARE_BYTES      ((size_t)32 << 20)
+#define SPARE_BYTES      ((size_t)64 << 20)
 #define SPARE_BYTES_MOST ((size_t)128 << 20)
 
 /* A bit for the hash of what was asked for. Cleared when half of the bits are set: then too much
@@ -114,11 +114,10 @@ static size_t spare_most(const weight_cache *cache)
     return size_maximum(SPARE_BYTES, size_minimum(room, SPARE_BYTES_MOST));
 }
 
-/* Drops the oldest ones until no more than `most` bytes and a free place remain. */
+/* Drops the oldest ones until no more than `most` bytes remain. */
 static void spare_shrink(weight_cache *cache, size_t most)
 {
-    while (cache->spare_count > 0 &&
-           (cache->spare_count == SPARE_BLOCKS || cache->spare_bytes > most)) {
+    while (cache->spare_bytes > most) {
         memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
         spare_remove(cache, 0);
     }
@@ -132,6 +131,10 @@ static void spare_add(weight_cache *cache, void *block, size_t bytes)
         return;
     }
     spare_shrink(cache, most - bytes);
+    if (cache->spare_count == SPARE_BLOCKS) {
+        memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
+        spare_remove(cache, 0);
+    }
     cache->spares[cache->spare_count++] = (spare_block){block, bytes};
     cache->spare_bytes += bytes;
 }
@@ -302,20 +305,37 @@ static void note_interval(weight_cache *cache, uint64_t interval)
     }
 }
 
-/* The entry to drop: see the top of this file. */
-static entry *dispensable(const weight_cache *cache)
+/* The entry that has not been used for much longer than others, or NULL. */
+static entry *forgotten(const weight_cache *cache)
 {
     entry *oldest = cache->least_recent;
-    bool forgotten =
-        oldest && cache->interval > 0 && cache->uses - oldest->used > 2 * cache->interval;
-    return forgotten ? oldest : cache->most_recent;
+    return oldest && cache->interval > 0 && cache->uses - oldest->used > 2 * cache->interval
+               ? oldest
+               : NULL;
 }
 
-/* Drops what is not in use until `wanted` more bytes fit into `limit`, as far as possible. */
-static void make_room(weight_cache *cache, size_t limit, size_t wanted)
+/* Drops forgotten entries until `wanted` more bytes fit; false when they do not. */
+static bool fits(weight_cache *cache, size_t wanted)
 {
-    while (cache->least_recent && (wanted > limit || cache->bytes > limit - wanted)) {
-        entry *e = dispensable(cache);
+    while (wanted > cache->limit || cache->bytes > cache->limit - wanted) {
+        entry *e = forgotten(cache);
+        cache->was_full = true;
+        if (!e) {
+            return false;
+        }
+        list_remove(cache, e);
+        drop(cache, e);
+    }
+    return true;
+}
+
+/* Drops what is not in use down to `limit`, as far as possible: what is forgotten, then what was
+ * used last, for it is needed latest. */
+static void shrink(weight_cache *cache, size_t limit)
+{
+    while (cache->least_recent && cache->bytes > limit) {
+        entry *e = forgotten(cache);
+        e = e ? e : cache->most_recent;
         cache->was_full = true;
         list_remove(cache, e);
         drop(cache, e);
@@ -329,7 +349,7 @@ static void make_room(weight_cache *cache, size_t limit, size_t wanted)
 static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t format,
                   const float scalars[SCALAR_COUNT], size_t bytes, onestep_error *error)
 {
-    const bool kept = !cache->keep_repeated || seen_before(cache, weight, format, scalars);
+    const bool known = !cache->keep_repeated || seen_before(cache, weight, format, scalars);
     if (!size_add(bytes, BLOCK_HEADER, &bytes)) {
         error_set(error, ONESTEP_ERROR_MEMORY, "weight %s: the packed size overflows",
                   weight->name);
@@ -339,14 +359,14 @@ static entry *add(weight_cache *cache, const weight_expression *weight, uint64_t
     if (!e) {
         return NULL;
     }
-    make_room(cache, cache->limit, bytes);
+    const bool kept = known && fits(cache, bytes);
     e->block = spare_take(cache, &bytes, !kept);
     const bool unused = cache->least_recent || cache->spare_count > 0;
     if (!e->block) {
         e->block = memory_allocate_aligned(bytes, unused ? NULL : error);
     }
     if (!e->block && unused) {
-        make_room(cache, 0, bytes);
+        shrink(cache, 0);
         spare_shrink(cache, 0);
         e->block = memory_allocate_aligned(bytes, error);
     }
@@ -448,7 +468,7 @@ void weight_cache_release(weight_cache *cache, const void *packed)
     if (--e->references == 0) {
         if (e->kept) {
             list_append(cache, e);
-            make_room(cache, cache->limit, 0);
+            shrink(cache, cache->limit);
         } else {
             drop(cache, e);
         }
@@ -460,7 +480,7 @@ void weight_cache_set_limit(weight_cache *cache, size_t limit)
 {
     pthread_mutex_lock(&cache->mutex);
     cache->limit = limit;
-    make_room(cache, limit, 0);
+    shrink(cache, limit);
     pthread_mutex_unlock(&cache->mutex);
 }
 

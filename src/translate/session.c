@@ -109,7 +109,7 @@ static onestep_status session_plan(onestep_session *session, const picture_shape
 
 /* Beside activations and packed weights: the program and its tables, pages of the files that are
  * just being packed, blocks that the weight cache keeps to use again. Measured at full size. */
-#define OTHER_BYTES ((uint64_t)128 << 20)
+#define OTHER_BYTES ((uint64_t)160 << 20)
 
 /* What a session takes when no limit is given, unless its pictures need more. In float32 all
  * weights of SD-Turbo stay packed, as packing them again would be half of a small picture's time.

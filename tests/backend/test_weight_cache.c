@@ -184,12 +184,11 @@ static unsigned go_through(weight_cache *cache, const weight_expression *weights
     for (int i = 0; i < count; i++) {
         touch(cache, &weights[i], &p);
     }
-    touch(cache, &weights[count - 1], &p);
     return p.calls;
 }
 
-/* With room for 7 of 10 weights, 6 stay and 4 pass through the place that is left. A weight that is
- * used twice in a row makes no difference. */
+/* With room for 7 of 10 weights, 7 stay and 3 pass through. A weight that is used twice in a row
+ * makes no difference. */
 static void test_a_part_stays_within_the_limit(void **state)
 {
     (void)state;
@@ -200,8 +199,10 @@ static void test_a_part_stays_within_the_limit(void **state)
         others[i] = plain("of another model");
     }
     assert_int_equal(go_through(cache, weights, 10), 10);
+    packing p = {0};
     for (int round = 0; round < 100; round++) {
-        assert_in_range(go_through(cache, weights, 10), 3, 4);
+        assert_int_equal(go_through(cache, weights, 10), 3);
+        touch(cache, &weights[9], &p);
     }
     assert_int_equal(weight_cache_bytes(cache), 7 * (128 + EXTRA));
     /* What is not used any more gives way after two rounds. */
@@ -211,6 +212,7 @@ static void test_a_part_stays_within_the_limit(void **state)
     go_through(cache, others, 10);
     for (int round = 0; round < 100; round++) {
         assert_in_range(go_through(cache, others, 10), 3, 4);
+        touch(cache, &others[9], &p);
     }
     /* With room for all, nothing is packed twice. */
     weight_cache_set_limit(cache, SIZE_MAX);
