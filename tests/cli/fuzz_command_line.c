@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     memcpy(text, data, size);
     text[size] = '\0';
-    for (size_t start = 0; start < size && count < ARGUMENTS_MOST; start += strlen(text + start) + 1) {
+    for (size_t start = 0; start < size && count < ARGUMENTS_MOST;
+         start += strlen(text + start) + 1) {
         arguments[count++] = text + start;
     }
     options_given given;
@@ -42,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         double gamma = options_number(&given, "gamma", 0.4);
         int64_t threads = options_integer(&given, "threads", 1);
         if (!(gamma >= 0 && gamma <= 1) || threads < 1 || threads > 1024 ||
-            (options_has(&given, "memory-limit") && options_bytes(&given, "memory-limit", 0) == 0)) {
+            (options_has(&given, "memory-limit") &&
+             options_bytes(&given, "memory-limit", 0) == 0)) {
             abort();
         }
         options_free(&given);
