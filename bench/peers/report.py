@@ -133,6 +133,13 @@ STYLE = """text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { fon
 WIDTH, LEFT, RIGHT, ROW = 860, 300, 170, 26
 
 
+def document(label, parts, height, style=""):
+    """The SVG of a chart that is WIDTH wide."""
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+            f'role="img" aria-label="{label}">\n<style>{STYLE}{style}</style>\n'
+            f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n")
+
+
 def panel(size, done, top):
     """One size's bars: (SVG elements, height)."""
     found = sorted(rows(done), key=lambda row: row[1]["total_s"])
@@ -170,7 +177,4 @@ def chart(results):
         x += 80
     note = f"{settings['cpu']}, {settings['threads']} threads; text states known, best of warm pictures; less is better"
     parts.append(f'<text class="small" x="{WIDTH - 16}" y="{y + 11}" text-anchor="end">{escape(note)}</text>')
-    height = y + 26
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-            f'role="img" aria-label="Time a picture of onestep and other engines">\n<style>{STYLE}</style>\n'
-            f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n")
+    return document("Time a picture of onestep and other engines", parts, y + 26)

@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 
 import layers
 from engines import is_own
-from report import STYLE, WIDTH, told_layers
+from report import WIDTH, document, told_layers
 
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 64, 24, 58, 44, 470  # of one size's panel
 COLOURS = {"f32": "#4c78a8", "int16": "#e8871e", "bf16": "#59a77c"}
@@ -164,7 +164,4 @@ def chart(results):
             top += HEIGHT + 12
     note = f"{settings['cpu']}, {settings['threads']} threads; a mark above a roof multiplies less than the direct count (Winograd)"
     parts.append(f'<text class="small" x="{WIDTH - 16}" y="{top + 4}" text-anchor="end">{escape(note)}</text>')
-    height = top + 16
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-            f'role="img" aria-label="Roofline of onestep\'s layers">\n<style>{STYLE}\n{OWN_STYLE}</style>\n'
-            f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n")
+    return document("Roofline of onestep's layers", parts, top + 16, "\n" + OWN_STYLE)

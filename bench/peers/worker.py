@@ -220,7 +220,20 @@ class OpenVino(Parts):
         return layer
 
 
-class Torch(Parts):
+class Eager:
+    """What both ways of running PyTorch do to tell every layer's time."""
+
+    def time_operators(self, roots):
+        from timed import OperatorTimer
+        self.timer = OperatorTimer(roots)
+
+    def layers(self):
+        with self.timer:
+            times, _ = self.picture()
+        return times, self.timer.layers
+
+
+class Torch(Eager, Parts):
     """Eager PyTorch, channels last, LoRA merged, the text encoder given up."""
 
     def __init__(self, options, inputs):
@@ -234,10 +247,8 @@ class Torch(Parts):
         self.parts = [part.to(dtype=self.type, memory_format=torch.channels_last)
                       for part in merged_parts(options.base, options.checkpoint, options.official)]
         self.ran_in = options.precision
-        self.timer = None
         if options.profile:
-            from timed import OperatorTimer
-            self.timer = OperatorTimer({name: {"": part} for name, part in zip(PARTS, self.parts)})
+            self.time_operators({name: {"": part} for name, part in zip(PARTS, self.parts)})
 
     def tensor(self, array):
         tensor = self.torch.from_numpy(array).to(self.type)
@@ -253,13 +264,8 @@ class Torch(Parts):
     def decode(self, x0, skips):
         return self.parts[2](self.tensor(x0), *skips).float().numpy()
 
-    def layers(self):
-        with self.timer:
-            times, _ = self.picture()
-        return times, self.timer.layers
 
-
-class Official:
+class Official(Eager):
     """PyTorch as the official code runs it; the time before the VAE's encoder, which is the text encoder's, is not counted."""
 
     def __init__(self, options, inputs):
@@ -281,13 +287,11 @@ class Official:
         self.model.unet.register_forward_pre_hook(lambda *_: self.mark("encoded"))
         self.model.vae.post_quant_conv.register_forward_pre_hook(lambda *_: self.mark("predicted"))
         self.ran_in = options.precision
-        self.timer = None
         if options.profile:
-            from timed import OperatorTimer
             vae = self.model.vae
-            self.timer = OperatorTimer({"encoder": {"encoder": vae.encoder, "quant_conv": vae.quant_conv},
-                                        "denoiser": {"unet": self.model.unet},
-                                        "decoder": {"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder}})
+            self.time_operators({"encoder": {"encoder": vae.encoder, "quant_conv": vae.quant_conv},
+                                 "denoiser": {"unet": self.model.unet},
+                                 "decoder": {"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder}})
 
     def mark(self, name):
         self.times[name] = time.perf_counter()
@@ -296,11 +300,6 @@ class Official:
         output = self.model(self.control, self.prompt)
         self.mark("end")
         return np.diff([self.times[name] for name in ("start", "encoded", "predicted", "end")]), output.float().numpy()
-
-    def layers(self):
-        with self.timer:
-            times, _ = self.picture()
-        return times, self.timer.layers
 
 
 KINDS = {"onnxruntime": OnnxRuntime, "openvino": OpenVino, "torch": Torch, "official": Official}
