@@ -41,8 +41,9 @@ typedef struct program_step {
     int inputs[STEP_INPUTS], outputs[STEP_OUTPUTS]; /* value indices */
     int in_place; /* index into inputs whose memory outputs[0] may take over, or -1 */
     size_t scratch_bytes;
-    double operations;        /* direct count, for progress and rates */
-    double predicted_seconds; /* 0: no model */
+    size_t weight_number_bytes; /* of a number of its weight, as it is computed in */
+    double operations;          /* direct count, for progress and rates */
+    double predicted_seconds;   /* 0: no model */
 } program_step;
 
 typedef struct program {
@@ -113,8 +114,9 @@ double backend_cpu_peak(const backend *b);
 
 /* Helpers for backends that build programs. */
 int program_value_add(program *p, value_kind kind, size_t bytes, tensor_id tensor,
-                      onestep_error *error);                      /* index, or -1 */
-program_step *program_step_add(program *p, onestep_error *error); /* zeroed, in_place -1; or NULL */
+                      onestep_error *error); /* index, or -1 */
+/* Zeroed, but in_place is -1 and weights are computed in float32; or NULL. */
+program_step *program_step_add(program *p, onestep_error *error);
 void program_destroy(backend *b, program *p);
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -127,8 +129,8 @@ void weight_evaluate(const weight_expression *weight, const float *scalars, size
                      size_t count, float *result);
 
 /* Packed weights of one model, shared by its sessions and thread-safe. Keyed by expression, packing
- * format and the values of the scalars that the expression depends on. What does
- * not fit within the limit is dropped after its use, so that a part of the weights stays from
+ * format and the values of the scalars that the expression depends on. What does not
+ * fit within the limit is dropped after its use, so that a part of the weights stays from
  * picture to picture; what has not been used for long gives way to it. Limit 0 keeps nothing longer
  * than its use (streaming), SIZE_MAX everything. Up to 64 MB of memory that became free are kept
  * beside the limit, to be used again, and up to 128 MB as far as the limit leaves room. */

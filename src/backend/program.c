@@ -41,6 +41,7 @@ program_step *program_step_add(program *p, onestep_error *error)
     program_step *step = &steps[p->step_count++];
     memset(step, 0, sizeof *step);
     step->in_place = -1;
+    step->weight_number_bytes = sizeof(float);
     return step;
 }
 

@@ -198,14 +198,6 @@ static const tensor *step_weight(const plan *p, const program_step *step)
     return NULL;
 }
 
-/* Bytes of a number in the type that a step's weight is computed in, with which its algorithm's
- * name ends. */
-static double weight_number_bytes(const char *algorithm)
-{
-    const char *type = strrchr(algorithm, ' ');
-    return type && (strcmp(type, " int16") == 0 || strcmp(type, " bf16") == 0) ? 2 : 4;
-}
-
 /* What a step must move at least, if nothing were kept in a cache from the step before: the values
  * that it reads and writes in the arena, each once, and every number of its weight once, in the
  * type that it is computed in (float32 4 bytes, int16 and bf16 2). Scratch and padding of packed
@@ -220,7 +212,7 @@ static double step_bytes(const plan *p, const program_step *step, const tensor *
         bytes += (double)p->program.values[step->outputs[o]].bytes;
     }
     if (weight) {
-        bytes += (double)graph_element_count(weight) * weight_number_bytes(step->algorithm);
+        bytes += (double)graph_element_count(weight) * (double)step->weight_number_bytes;
     }
     return bytes;
 }

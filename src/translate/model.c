@@ -217,7 +217,7 @@ static onestep_status choose_precision(onestep_model *model, onestep_precision w
     const bool integers = level != CPU_LEVEL_PLAIN && level != CPU_LEVEL_NEON;
     switch (wanted) {
     case ONESTEP_PRECISION_AUTO:
-        /* The fastest wherever its kernels exist, and 54 dB or more from float32 (docs/SPEED.md).
+        /* The fastest wherever its kernels exist, and 53 dB or more from float32 (docs/SPEED.md).
          */
         model->precision = integers ? PRECISION_INT16 : PRECISION_F32;
         return ONESTEP_OK;

@@ -107,7 +107,9 @@ ALWAYS_INLINE float output_scale(const conv_pack_panel *task, const float *weigh
         const size_t left = count - i;
         const size_t block = sums_count ? task->block_channels * taps : count;
         const size_t end = i + (left < block ? left : block);
-        memset(lanes, 0, sums_count ? period * sizeof *lanes : 0);
+        if (sums_count) {
+            memset(lanes, 0, period * sizeof *lanes);
+        }
         while (i < end) {
             const size_t run = end - i < period ? end - i : period;
             size_t lane = 0;

@@ -302,6 +302,7 @@ static void lower_product(lowering *l, int n)
         entry->scratch_bytes += shape.batch * shape.output_channels * sizeof(float);
     }
     entry->scratch_bytes = size_maximum(entry->scratch_bytes, packing);
+    entry->weight_number_bytes = plan.precision == CONV_F32 ? sizeof(float) : sizeof(int16_t);
     entry->predicted_seconds = plan.predicted_seconds;
     if (l->wanted[f->output]) {
         l->blocks[f->output] = conv_statistics_blocks(&plan);
