@@ -63,7 +63,7 @@ struct weight_cache {
     entry *least_recent, *most_recent; /* of the entries that are not in use */
     uint64_t uses;                     /* acquired so far */
     uint64_t interval; /* about the most uses between two of the same entry; 0: not known */
-    bool was_full;     /* something was dropped */
+    bool was_full;     /* something did not fit */
     bool release_sources;
     bool keep_repeated; /* only what is asked for again */
     uint64_t seen[SEEN_BITS / 64];
@@ -108,6 +108,12 @@ static void spare_remove(weight_cache *cache, size_t index)
             (cache->spare_count - index) * sizeof *cache->spares);
 }
 
+static void spare_drop_oldest(weight_cache *cache)
+{
+    memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
+    spare_remove(cache, 0);
+}
+
 static size_t spare_most(const weight_cache *cache)
 {
     const size_t room = cache->limit > cache->bytes ? cache->limit - cache->bytes : 0;
@@ -118,8 +124,7 @@ static size_t spare_most(const weight_cache *cache)
 static void spare_shrink(weight_cache *cache, size_t most)
 {
     while (cache->spare_bytes > most) {
-        memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
-        spare_remove(cache, 0);
+        spare_drop_oldest(cache);
     }
 }
 
@@ -132,8 +137,7 @@ static void spare_add(weight_cache *cache, void *block, size_t bytes)
     }
     spare_shrink(cache, most - bytes);
     if (cache->spare_count == SPARE_BLOCKS) {
-        memory_free_aligned(cache->spares[0].block, cache->spares[0].bytes);
-        spare_remove(cache, 0);
+        spare_drop_oldest(cache);
     }
     cache->spares[cache->spare_count++] = (spare_block){block, bytes};
     cache->spare_bytes += bytes;
