@@ -248,6 +248,10 @@ static onestep_status open_checkpoint(serving *v, const char *path, const task *
             error_set(error, ONESTEP_ERROR_MISMATCH,
                       "%s: a checkpoint of the paired family, but %s is unpaired", path, t->name);
     }
+    if (status == ONESTEP_OK) {
+        /* They will be asked for again: the first picture, or the warm-up, leaves them packed. */
+        weight_cache_keep_repeated(model_weight_cache(c->model), false);
+    }
     *model = c->model;
     return status;
 }

@@ -303,8 +303,7 @@ static bool is_stopping(server *s)
 }
 
 /* Translates a grey picture with every model, so that the first client finds weights packed and
- * plans made; twice, as packed weights are kept from their second use on. A failure shows again,
- * and is told, with the first request. */
+ * plans made. A failure shows again, and is told, with the first request. */
 static void warm_up(server *s)
 {
     onestep_error error;
@@ -328,10 +327,6 @@ static void warm_up(server *s)
         onestep_status status = turn_begin(&s->turns, t->model, false, &held, &error);
         if (status == ONESTEP_OK) {
             status = onestep_translate(held->session, &request, &result, &error);
-            if (status == ONESTEP_OK) {
-                onestep_result_free(&result);
-                status = onestep_translate(held->session, &request, &result, &error);
-            }
             (void)turn_end(&s->turns, held);
         }
         if (status != ONESTEP_OK) {
