@@ -1,7 +1,8 @@
 /* Convolutions and matrix products of the cpu backend: shapes in, packed weights and tasks out.
  *
  * A linear layer is a convolution with a 1x1 kernel; a sequence of T tokens is a picture of height
- * 1 and width T. Activations are NHWC float32. One convolution is computed in four moves:
+ * 1 and width T. Activations are NHWC float32, or halves where a caller says so. One convolution is
+ * computed in four moves:
  *
  *   conv_plan     chooses the algorithm for a shape, a CPU level and a precision
  *   conv_pack     turns OIHW float weights into the algorithm's own layout (any range of output
@@ -24,6 +25,25 @@ typedef enum conv_algorithm {
 } conv_algorithm;
 
 typedef enum conv_precision { CONV_F32, CONV_BF16, CONV_INT16 } conv_precision;
+
+/* How a tensor of activations lies in memory. Halves need half of the memory and of its bandwidth
+ * and round by 2e-4 (conv_vector.h); sums and statistics are of what was not yet rounded. */
+typedef enum conv_storage {
+    CONV_STORE_F32,
+    CONV_STORE_F16,    /* halves of 1/64 of the value */
+    CONV_STORE_ROUNDED /* of outputs: floats, rounded as CONV_STORE_F16 would */
+} conv_storage;
+
+static inline size_t conv_storage_bytes(conv_storage storage)
+{
+    return storage == CONV_STORE_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* Value `index` of stored activations; NULL of NULL. */
+static inline const void *conv_stored_at(const void *values, conv_storage storage, size_t index)
+{
+    return values == NULL ? NULL : (const uint8_t *)values + index * conv_storage_bytes(storage);
+}
 
 typedef struct conv_shape {
     size_t batch, input_height, input_width, input_channels; /* as stored */
@@ -73,11 +93,12 @@ void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t
                size_t count);
 
 /* y = conv(prologue(x)); y += bias[c] + image_bias[n][c]; y = activation(y);
- * y = output_scale * y + residual_scale * residual. Strides are floats between pixels; nothing is
+ * y = output_scale * y + residual_scale * residual. Strides are values between pixels; nothing is
  * read or written between the channels of one pixel and the next. Pointers need the alignment of a
- * float only. */
+ * value only. */
 typedef struct conv_arguments {
-    const float *input;
+    const void *input;
+    conv_storage input_storage;
     size_t input_stride; /* >= input_channels */
     const void *packed;
     /* GroupNorm folded into the input: x -> x * scale[n][c] + shift[n][c], then SiLU when asked.
@@ -88,10 +109,12 @@ typedef struct conv_arguments {
     const float *image_bias; /* [batch][output_channels] or NULL: the time embedding */
     conv_activation activation;
     float output_scale;
-    const float *residual; /* output shape, or NULL; may be `output` itself */
+    const void *residual; /* output shape, or NULL; may be `output` itself, stored alike */
+    conv_storage residual_storage;
     size_t residual_stride;
     float residual_scale;
-    float *output;
+    void *output;
+    conv_storage output_storage;
     size_t output_stride;
     /* Sums of y and y*y over blocks of pixels for the GroupNorm that follows, or NULL:
      * [batch][conv_statistics_blocks][2][output_channels]; adding the blocks in index order gives

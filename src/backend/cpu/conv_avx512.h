@@ -20,9 +20,8 @@
 
 /* 24 accumulators, 2 registers of B and the broadcast value; 12 row pointers, B and the counter are
  * as many general registers as there are. */
-#define ROWS       12
-#define COLUMNS    32
-#define LINE_BYTES 64
+#define ROWS    12
+#define COLUMNS 32
 
 /* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and
  * `lines` lines of the next panel of B (into L2) every 16 steps; and until its end the tile's own

@@ -199,8 +199,10 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
     const size_t patch_width = (tile->width - 1) * shape->stride + shape->kernel;
     const size_t norm_offset = image * shape->input_channels + first;
     const size_t image_pixels = shape->input_height * shape->input_width;
-    const float *input = arguments->input + image * image_pixels * arguments->input_stride + first;
+    const size_t input = image * image_pixels * arguments->input_stride + first;
+    const conv_storage storage = arguments->input_storage;
     conv_prologue task = {
+        .storage = storage,
         .source_stride = arguments->input_stride,
         .destination_stride = stride,
         .channels = count,
@@ -231,12 +233,14 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
         const size_t x = x0 + begin - shape->pad_left;
         task.destination = out + begin * stride;
         if (!shape->upsample) {
-            task.source = input + (y * l->input_width + x) * arguments->input_stride;
+            task.source =
+                conv_stored_at(arguments->input, storage,
+                               input + (y * l->input_width + x) * arguments->input_stride);
             task.pixels = end - begin;
             context->kernels->prologue(&task);
             continue;
         }
-        const float *source_row = input + y / 2 * shape->input_width * arguments->input_stride;
+        const size_t row_pixel = y / 2 * shape->input_width;
         task.pixels = 1;
         for (size_t column = 0; column < end - begin; column++) {
             float *destination = out + (begin + column) * stride;
@@ -245,7 +249,9 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
                 continue;
             }
             task.destination = destination;
-            task.source = source_row + (x + column) / 2 * arguments->input_stride;
+            task.source =
+                conv_stored_at(arguments->input, storage,
+                               input + (row_pixel + (x + column) / 2) * arguments->input_stride);
             context->kernels->prologue(&task);
         }
     }
@@ -405,12 +411,14 @@ static void finish_tile(const direct_context *context, const direct_tile *tile, 
                               : arguments->image_bias + image * channels + channel,
             .activation = arguments->activation,
             .output_scale = arguments->output_scale,
-            .residual = arguments->residual == NULL
-                            ? NULL
-                            : arguments->residual + pixel * arguments->residual_stride + channel,
+            .residual = conv_stored_at(arguments->residual, arguments->residual_storage,
+                                       pixel * arguments->residual_stride + channel),
+            .residual_storage = arguments->residual_storage,
             .residual_stride = arguments->residual_stride,
             .residual_scale = arguments->residual_scale,
-            .output = arguments->output + pixel * arguments->output_stride + channel,
+            .output = (void *)conv_stored_at(arguments->output, arguments->output_storage,
+                                             pixel * arguments->output_stride + channel),
+            .output_storage = arguments->output_storage,
             .output_stride = arguments->output_stride,
         };
         if (arguments->statistics != NULL) {

@@ -6,47 +6,100 @@
 #include "backend/cpu/conv_vector.h"
 
 #define LINE_FLOATS 16 /* of a cache line */
+#define LINE_BYTES  64
 
-ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bool silu)
+/* `count` (at most a vector) stored channels from channel `c` of a pixel on; the rest is zero. */
+ALWAYS_INLINE vector load_channels(const void *pixel, size_t c, size_t count, bool f16)
 {
+    if (!f16) {
+        const float *source = (const float *)pixel + c;
+        return count == CONV_VECTOR_FLOATS ? vector_load(source) : vector_load_part(source, count);
+    }
+    const uint16_t *source = (const uint16_t *)pixel + c;
+    if (count == CONV_VECTOR_FLOATS) {
+        return vector_load_f16(source);
+    }
+    uint16_t part[CONV_VECTOR_FLOATS] = {0};
+    memcpy(part, source, count * sizeof *part);
+    return vector_load_f16(part);
+}
+
+ALWAYS_INLINE void store_channels(void *pixel, size_t c, size_t count, bool f16, vector x)
+{
+    if (!f16) {
+        float *destination = (float *)pixel + c;
+        if (count == CONV_VECTOR_FLOATS) {
+            vector_store(destination, x);
+        } else {
+            vector_store_part(destination, x, count);
+        }
+        return;
+    }
+    uint16_t *destination = (uint16_t *)pixel + c;
+    if (count == CONV_VECTOR_FLOATS) {
+        vector_store_f16(destination, x);
+        return;
+    }
+    uint16_t part[CONV_VECTOR_FLOATS];
+    vector_store_f16(part, x);
+    memcpy(destination, part, count * sizeof *part);
+}
+
+ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *source,
+                                     float *destination, size_t c, size_t count, bool normalise,
+                                     bool silu, bool f16)
+{
+    vector x = load_channels(source, c, count, f16);
+    if (normalise) {
+        x = vector_fma(x, load_channels(task->scale, c, count, false),
+                       load_channels(task->shift, c, count, false));
+    }
+    store_channels(destination, c, count, false, silu ? vector_silu(x) : x);
+}
+
+ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bool silu, bool f16)
+{
+    const size_t value_bytes = f16 ? sizeof(uint16_t) : sizeof(float);
     const size_t whole = task->channels / CONV_VECTOR_FLOATS * CONV_VECTOR_FLOATS;
     const size_t rest = task->channels - whole;
     for (size_t pixel = 0; pixel < task->pixels; pixel++) {
-        const float *source = task->source + pixel * task->source_stride;
+        const uint8_t *source =
+            (const uint8_t *)task->source + pixel * task->source_stride * value_bytes;
         float *destination = task->destination + pixel * task->destination_stride;
-        for (size_t c = 0; c < task->channels; c += LINE_FLOATS) {
-            __builtin_prefetch(source + task->ahead + c);
+        for (size_t b = 0; b < task->channels * value_bytes; b += LINE_BYTES) {
+            __builtin_prefetch(source + task->ahead * value_bytes + b);
         }
         for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
-            vector x = vector_load(source + c);
-            if (normalise) {
-                x = vector_fma(x, vector_load(task->scale + c), vector_load(task->shift + c));
-            }
-            vector_store(destination + c, silu ? vector_silu(x) : x);
+            prologue_channels(task, source, destination, c, CONV_VECTOR_FLOATS, normalise, silu,
+                              f16);
         }
         if (rest > 0) {
-            vector x = vector_load_part(source + whole, rest);
-            if (normalise) {
-                x = vector_fma(x, vector_load_part(task->scale + whole, rest),
-                               vector_load_part(task->shift + whole, rest));
-            }
-            vector_store_part(destination + whole, silu ? vector_silu(x) : x, rest);
+            prologue_channels(task, source, destination, whole, rest, normalise, silu, f16);
         }
+    }
+}
+
+ALWAYS_INLINE void prologue_stored(const conv_prologue *task, bool f16)
+{
+    if (task->scale != NULL) {
+        if (task->silu) {
+            prologue_pixels(task, true, true, f16);
+        } else {
+            prologue_pixels(task, true, false, f16);
+        }
+    } else if (task->silu) {
+        prologue_pixels(task, false, true, f16);
+    } else {
+        prologue_pixels(task, false, false, f16);
     }
 }
 
 static void prologue_run(const conv_prologue *task)
 {
-    if (task->scale != NULL) {
-        if (task->silu) {
-            prologue_pixels(task, true, true);
-        } else {
-            prologue_pixels(task, true, false);
-        }
-    } else if (task->silu) {
-        prologue_pixels(task, false, true);
+    if (task->storage == CONV_STORE_F16) {
+        prologue_stored(task, true);
     } else {
-        prologue_pixels(task, false, false);
+        prologue_stored(task, false);
     }
 }
 
@@ -86,13 +139,10 @@ static void quantise_run(const conv_quantise *task)
     }
 }
 
-/* Part `index` of `floats` floats at `source`, or zero when there is no source. */
+/* `count` floats at `source`, or zero when there is no source. */
 ALWAYS_INLINE vector epilogue_load(const float *source, size_t count)
 {
-    if (source == NULL) {
-        return (vector){0};
-    }
-    return count == CONV_VECTOR_FLOATS ? vector_load(source) : vector_load_part(source, count);
+    return source == NULL ? (vector){0} : load_channels(source, 0, count, false);
 }
 
 /* All rows of `count` channels (at most a vector) from `channel` on; `column` is where their sums
@@ -108,6 +158,11 @@ ALWAYS_INLINE void epilogue_channels(const conv_epilogue *task, size_t channel, 
         epilogue_load(!geglu || task->gate_bias == NULL ? NULL : task->gate_bias + channel, count);
     const vector output_scale = vector_set(task->output_scale);
     const vector residual_scale = vector_set(task->residual_scale);
+    const bool residual_f16 = task->residual_storage == CONV_STORE_F16;
+    const bool output_f16 = task->output_storage == CONV_STORE_F16;
+    const bool rounded = task->output_storage == CONV_STORE_ROUNDED;
+    const size_t residual_bytes = conv_storage_bytes(task->residual_storage);
+    const size_t output_bytes = conv_storage_bytes(task->output_storage);
     vector sum = {0};
     vector square = {0};
     for (size_t row = 0; row < task->rows; row++) {
@@ -134,14 +189,18 @@ ALWAYS_INLINE void epilogue_channels(const conv_epilogue *task, size_t channel, 
         y *= output_scale;
         const size_t pixel = task->pixels[row];
         if (task->residual != NULL) {
-            const float *residual = task->residual + pixel * task->residual_stride + channel;
-            y = vector_fma(epilogue_load(residual, count), residual_scale, y);
+            const uint8_t *residual = task->residual;
+            residual += (pixel * task->residual_stride + channel) * residual_bytes;
+            y = vector_fma(load_channels(residual, 0, count, residual_f16), residual_scale, y);
         }
-        float *output = task->output + pixel * task->output_stride + channel;
-        if (count == CONV_VECTOR_FLOATS) {
-            vector_store(output, y);
+        uint8_t *output = task->output;
+        output += (pixel * task->output_stride + channel) * output_bytes;
+        if (rounded) {
+            uint16_t halves[CONV_VECTOR_FLOATS];
+            vector_store_f16(halves, y);
+            store_channels(output, 0, count, false, vector_load_f16(halves));
         } else {
-            vector_store_part(output, y, count);
+            store_channels(output, 0, count, output_f16, y);
         }
         sum += y;
         square = vector_fma(y, y, square);

@@ -58,17 +58,18 @@ typedef struct conv_quantise {
     size_t scales_stride;
 } conv_quantise;
 
-/* Copies `pixels` runs of `channels` floats, normalised (scale and shift may be NULL: none) and
- * passed through SiLU when asked. */
+/* Copies `pixels` runs of `channels` values as floats, normalised (scale and shift may be NULL:
+ * none) and passed through SiLU when asked. */
 typedef struct conv_prologue {
-    const float *source;
+    const void *source;
+    conv_storage storage; /* of the source */
     size_t source_stride;
     float *destination;
     size_t destination_stride;
     size_t pixels, channels;
     const float *scale, *shift;
     bool silu;
-    size_t ahead; /* floats from a pixel to the one that is worth prefetching meanwhile */
+    size_t ahead; /* values from a pixel to the one that is worth prefetching meanwhile */
 } conv_prologue;
 
 /* The end of a convolution for rows of sums: adds bias and image bias, activates, adds the
@@ -84,10 +85,12 @@ typedef struct conv_epilogue {
     const float *bias, *gate_bias, *image_bias;
     conv_activation activation;
     float output_scale;
-    const float *residual;
+    const void *residual;
+    conv_storage residual_storage;
     size_t residual_stride;
     float residual_scale;
-    float *output;
+    void *output;
+    conv_storage output_storage;
     size_t output_stride;
     float *statistics_sum, *statistics_square; /* added to; NULL: none */
 } conv_epilogue;

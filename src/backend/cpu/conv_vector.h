@@ -93,6 +93,53 @@ ALWAYS_INLINE vector vector_load_half(const int16_t *source)
     return __builtin_convertvector(half, vector);
 }
 
+/* Stored activations in 16 bits are IEEE halves of 1/64 of the value: they reach to 4 million in
+ * place of 65504, which activations of some models exceed; beyond are infinities. Below 0.004,
+ * where such halves lose precision, values do not count beside the rest of a layer's. */
+#define F16_UNIT 64.0f
+
+ALWAYS_INLINE vector vector_load_f16(const uint16_t *source)
+{
+    vector_half halves;
+    memcpy(&halves, source, sizeof halves);
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    return (vector)_mm512_cvtph_ps((__m256i)halves) * F16_UNIT;
+#elif CONV_VECTOR_FLOATS == 8
+    return (vector)_mm256_cvtph_ps((__m128i)halves) * F16_UNIT;
+#else
+    /* Shifted into a float's place the exponent is 112 too small. */
+    const vector_words bits = (vector_words) __builtin_convertvector(halves, vector_bits);
+    const vector_words magnitude = (bits & 0x7fff) << 13;
+    const vector_words infinite = (vector_words)(magnitude >= 0x0f800000) & 0x7f800000;
+    const vector value = (vector)magnitude * 0x1p112f;
+    return (vector)((vector_words)value | infinite | (bits & 0x8000) << 16) * F16_UNIT;
+#endif
+}
+
+ALWAYS_INLINE void vector_store_f16(uint16_t *destination, vector value)
+{
+    const vector scaled = value * (1.0f / F16_UNIT);
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    const __m256i halves = _mm512_cvtps_ph((__m512)scaled, _MM_FROUND_TO_NEAREST_INT);
+#elif CONV_VECTOR_FLOATS == 8
+    const __m128i halves = _mm256_cvtps_ph((__m256)scaled, _MM_FROUND_TO_NEAREST_INT);
+#else
+    const vector_words sign = (vector_words)scaled & 0x80000000;
+    const vector_words bits = (vector_words)scaled ^ sign;
+    /* Subnormal halves are rounded by an addition whose sum has them in its low bits. */
+    const vector_words small = (vector_words)((vector)bits + 0.5f) - 0x3f000000;
+    const vector_words normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+    const vector_words not_a_number = (vector_words)(bits > 0x7f800000);
+    const vector_words large = 0x7c00 | (not_a_number & 0x0200);
+    const vector_words is_small = (vector_words)(bits < 0x38800000);
+    const vector_words is_large = (vector_words)(bits >= 0x47800000);
+    const vector_words result =
+        sign >> 16 | (small & is_small) | (large & is_large) | (normal & ~(is_small | is_large));
+    const vector_half halves = __builtin_convertvector(result, vector_half);
+#endif
+    memcpy(destination, &halves, sizeof halves);
+}
+
 /* The lanes of a vector against each other, by halves: a chain of one operation a lane would take
  * longer than most of what waits for the result. */
 #if CONV_VECTOR_FLOATS > 4

@@ -40,6 +40,7 @@ typedef struct conv_step {
     uint64_t format; /* of the packed weights */
     const weight_expression *weight;
     operand input, norm, bias, image_bias, residual;
+    conv_storage input_storage, residual_storage, output_storage;
     bool input_silu;
     bool shared_image_bias; /* one for all pictures */
     conv_activation activation;
@@ -156,7 +157,8 @@ uint64_t conv_format(const conv_plan *plan);
 /* ---- step_*.c ----------------------------------------------------------------------------------
  */
 
-/* An operand's data; *data is NULL for an empty one. Weights are held by the context. */
+/* An operand's data, which may be a convolution's halves; *data is NULL for an empty one. Weights
+ * are held by the context. */
 onestep_status context_operand(step_context *context, const operand *o, const float **data,
                                onestep_error *error) MUST_USE;
 float *context_output(const step_context *context, unsigned index);

@@ -15,6 +15,7 @@ typedef struct lowering {
     bool *wanted;          /* by tensor: a GroupNorm wants its statistics */
     int *statistics;       /* by tensor: value of its producer's statistics, or -1 */
     size_t *blocks;        /* by tensor: blocks of these */
+    bool *halves;          /* by tensor: has the precision of halves; and is stored so */
     int *folds;            /* by GROUP_NORM node: value of scale and shift, or -1 */
     onestep_status status; /* the first failure; everything does nothing after it */
     onestep_error *error;
@@ -45,6 +46,13 @@ static int value_add(lowering *l, value_kind kind, size_t bytes, tensor_id id)
     return value;
 }
 
+/* How a tensor lies in memory. One that is watched is rounded as if it were not. */
+static conv_storage storage_of(const lowering *l, tensor_id id)
+{
+    return id == TENSOR_NONE || !l->halves[id] || l->g->tensors[id].observed ? CONV_STORE_F32
+                                                                             : CONV_STORE_F16;
+}
+
 /* The value of a tensor, made when it has none yet. */
 static int value_of(lowering *l, tensor_id id)
 {
@@ -53,8 +61,10 @@ static int value_of(lowering *l, tensor_id id)
         const value_kind kind = t->kind == TENSOR_INPUT ? VALUE_INPUT
                                 : t->observed           ? VALUE_OUTPUT
                                                         : VALUE_INTERNAL;
-        l->p->tensor_values[id] =
-            value_add(l, kind, graph_element_count(t) * element_size(t->type), id);
+        const size_t value_bytes = storage_of(l, id) == CONV_STORE_F16
+                                       ? conv_storage_bytes(CONV_STORE_F16)
+                                       : element_size(t->type);
+        l->p->tensor_values[id] = value_add(l, kind, graph_element_count(t) * value_bytes, id);
     }
     return l->p->tensor_values[id];
 }
@@ -292,7 +302,14 @@ static void lower_product(lowering *l, int n)
     conv->output_scale = f->output_scale;
     conv->residual_scale = f->residual_scale;
     conv->statistics = -1;
-    if (conv->residual.value >= 0 && conv->residual.value != conv->input.value &&
+    conv->input_storage = storage_of(l, f->input);
+    conv->residual_storage = storage_of(l, f->residual);
+    conv->output_storage = storage_of(l, f->output);
+    const bool stored_alike = conv->residual_storage == conv->output_storage;
+    if (conv->output_storage == CONV_STORE_F32 && l->halves[f->output]) {
+        conv->output_storage = CONV_STORE_ROUNDED;
+    }
+    if (conv->residual.value >= 0 && stored_alike && conv->residual.value != conv->input.value &&
         conv->residual.value != conv->image_bias.value) {
         in_place(l, conv->residual);
     }
@@ -349,6 +366,47 @@ static void find_wanted(lowering *l)
         }
         for (unsigned i = 0; all && i < count; i++) {
             l->wanted[parts[i]] = true;
+        }
+    }
+}
+
+/* Tensors of more values a picture than this (8 MB as floats) do not stay in a cache until they are
+ * read. */
+#define HALF_VALUES ((size_t)1 << 21)
+
+static bool may_be_halves(const lowering *l, tensor_id t)
+{
+    const size_t *dims = graph_dims(l->g, t);
+    return l->products[t] >= 0 && dims[3] >= REDUCED_CHANNELS &&
+           graph_element_count(&l->g->tensors[t]) / dims[0] > HALF_VALUES;
+}
+
+/* Next to 16-bit integers large tensors are halves, when convolutions make them and all that reads
+ * them are convolutions, as input or residual, and normalisations that need their statistics only.
+ */
+static void find_halves(lowering *l)
+{
+    const graph *g = l->g;
+    if (l->options->precision != PRECISION_INT16) {
+        return;
+    }
+    for (tensor_id t = 0; t < g->tensor_count; t++) {
+        l->halves[t] = may_be_halves(l, t);
+    }
+    for (int n = 0; n < g->node_count; n++) {
+        const node *reader = &g->nodes[n];
+        const node_fusion *f = &l->nodes[n];
+        if (!f->needed || f->into >= 0) {
+            continue;
+        }
+        const bool product =
+            reader->operation == OPERATION_CONV2D || reader->operation == OPERATION_LINEAR;
+        if (product && f->image_bias != TENSOR_NONE) {
+            l->halves[f->image_bias] = false;
+        }
+        for (unsigned i = 0; !product && i < reader->input_count; i++) {
+            const tensor_id t = reader->inputs[i];
+            l->halves[t] = l->halves[t] && f->folded && l->wanted[t];
         }
     }
 }
@@ -563,10 +621,11 @@ static bool lowering_allocate(lowering *l)
     l->statistics = memory_allocate(tensors, sizeof(int), l->error);
     l->wanted = memory_allocate(tensors, sizeof(bool), l->error);
     l->blocks = memory_allocate(tensors, sizeof(size_t), l->error);
+    l->halves = memory_allocate(tensors, sizeof(bool), l->error);
     l->costs = memory_allocate(nodes, sizeof(double), l->error);
     l->folds = memory_allocate(nodes, sizeof(int), l->error);
     if (!l->p->tensor_values || !l->products || !l->statistics || !l->wanted || !l->blocks ||
-        !l->costs || !l->folds) {
+        !l->halves || !l->costs || !l->folds) {
         return false;
     }
     for (size_t t = 0; t < tensors; t++) {
@@ -588,6 +647,7 @@ static void lowering_free(lowering *l)
     memory_free(l->statistics);
     memory_free(l->wanted);
     memory_free(l->blocks);
+    memory_free(l->halves);
     memory_free(l->costs);
     memory_free(l->folds);
 }
@@ -620,6 +680,7 @@ onestep_status cpu_lower(backend *self, const graph *g, const lower_options *opt
         }
     }
     find_wanted(&l);
+    find_halves(&l);
     for (int o = 0; o < g->output_count && l.status == ONESTEP_OK; o++) {
         const tensor *t = &g->tensors[g->outputs[o].tensor];
         if (t->kind == TENSOR_WEIGHT || t->kind == TENSOR_CONSTANT) {

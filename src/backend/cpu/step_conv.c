@@ -18,15 +18,18 @@ onestep_status step_conv(step_context *context, const lowered_step *step, oneste
 {
     const conv_step *conv = &step->conv;
     const conv_shape *shape = &conv->plan.shape;
-    const float *norm = NULL;
+    const float *input = NULL, *residual = NULL, *norm = NULL;
     conv_arguments arguments = {
+        .input_storage = conv->input_storage,
         .input_stride = shape->input_channels,
         .input_silu = conv->input_silu,
         .activation = conv->activation,
         .output_scale = coefficient_value(conv->output_scale, context->scalars),
+        .residual_storage = conv->residual_storage,
         .residual_stride = shape->output_channels,
         .residual_scale = coefficient_value(conv->residual_scale, context->scalars),
         .output = context_output(context, 0),
+        .output_storage = conv->output_storage,
         .output_stride = shape->output_channels,
         .statistics = conv->statistics >= 0 ? context_output(context, 1) : NULL,
     };
@@ -35,13 +38,13 @@ onestep_status step_conv(step_context *context, const lowered_step *step, oneste
         status = context_operand(context, &conv->bias, &arguments.bias, error);
     }
     if (status == ONESTEP_OK) {
-        status = context_operand(context, &conv->input, &arguments.input, error);
+        status = context_operand(context, &conv->input, &input, error);
     }
     if (status == ONESTEP_OK) {
         status = context_operand(context, &conv->image_bias, &arguments.image_bias, error);
     }
     if (status == ONESTEP_OK) {
-        status = context_operand(context, &conv->residual, &arguments.residual, error);
+        status = context_operand(context, &conv->residual, &residual, error);
     }
     if (status == ONESTEP_OK) {
         status = context_operand(context, &conv->norm, &norm, error);
@@ -50,6 +53,8 @@ onestep_status step_conv(step_context *context, const lowered_step *step, oneste
         return status;
     }
     context_prefetch(context);
+    arguments.input = input;
+    arguments.residual = residual;
     if (norm) {
         arguments.input_scale = norm;
         arguments.input_shift = norm + shape->batch * shape->input_channels;

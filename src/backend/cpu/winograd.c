@@ -157,9 +157,11 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
         memset(row + begin * chunk, 0, (end - begin) * chunk * sizeof(float));
     }
     const size_t line = (image * shape->input_height + ((size_t)y >> shift)) * shape->input_width;
-    const float *source = arguments->input + line * arguments->input_stride + first;
+    const size_t source = line * arguments->input_stride + first;
+    const conv_storage storage = arguments->input_storage;
     const size_t norm = image * shape->input_channels + first;
     conv_prologue task = {
+        .storage = storage,
         .source_stride = arguments->input_stride,
         .destination_stride = chunk,
         .channels = count,
@@ -170,7 +172,8 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
     };
     const size_t begin_x = (size_t)(x + (long)begin);
     if (!l->duplicate) {
-        task.source = source + begin_x * arguments->input_stride;
+        task.source =
+            conv_stored_at(arguments->input, storage, source + begin_x * arguments->input_stride);
         task.destination = row + begin * chunk;
         task.pixels = end - begin;
         context->kernels->prologue(&task);
@@ -178,7 +181,9 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
     }
     task.pixels = 1;
     for (size_t pixel = begin; pixel < end; pixel++) {
-        task.source = source + ((begin_x + pixel - begin) >> 1) * arguments->input_stride;
+        const size_t stored = (begin_x + pixel - begin) >> 1;
+        task.source =
+            conv_stored_at(arguments->input, storage, source + stored * arguments->input_stride);
         task.destination = row + pixel * chunk;
         context->kernels->prologue(&task);
     }
@@ -449,12 +454,14 @@ static void finish_tile(const winograd_context *context, const winograd_products
                           : arguments->image_bias + image * shape->output_channels + channel,
         .activation = arguments->activation,
         .output_scale = arguments->output_scale,
-        .residual = arguments->residual == NULL
-                        ? NULL
-                        : arguments->residual + first_pixel * arguments->residual_stride + channel,
+        .residual = conv_stored_at(arguments->residual, arguments->residual_storage,
+                                   first_pixel * arguments->residual_stride + channel),
+        .residual_storage = arguments->residual_storage,
         .residual_stride = arguments->residual_stride,
         .residual_scale = arguments->residual_scale,
-        .output = arguments->output + first_pixel * arguments->output_stride + channel,
+        .output = (void *)conv_stored_at(arguments->output, arguments->output_storage,
+                                         first_pixel * arguments->output_stride + channel),
+        .output_storage = arguments->output_storage,
         .output_stride = arguments->output_stride,
     };
     if (arguments->statistics != NULL) {
