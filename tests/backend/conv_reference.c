@@ -10,19 +10,33 @@
 
 #include <cmocka.h>
 
-void guarded_create(guarded_floats *buffer, size_t floats, bool at_end)
+/* `bytes` of memory between protected pages, at one of them. */
+static void *guarded_map(void **mapping, size_t *mapping_bytes, size_t bytes, bool at_end)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t bytes = size_round_up(floats * sizeof(float), page);
-    buffer->mapping_bytes = bytes + 2 * page;
-    buffer->mapping = mmap(NULL, buffer->mapping_bytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(buffer->mapping != MAP_FAILED);
-    uint8_t *first = (uint8_t *)buffer->mapping + page;
-    assert_int_equal(mprotect(buffer->mapping, page, PROT_NONE), 0);
-    assert_int_equal(mprotect(first + bytes, page, PROT_NONE), 0);
-    buffer->values = (float *)(void *)(at_end ? first + bytes - floats * sizeof(float) : first);
+    const size_t whole = size_round_up(bytes, page);
+    *mapping_bytes = whole + 2 * page;
+    *mapping =
+        mmap(NULL, *mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(*mapping != MAP_FAILED);
+    uint8_t *first = (uint8_t *)*mapping + page;
+    assert_int_equal(mprotect(*mapping, page, PROT_NONE), 0);
+    assert_int_equal(mprotect(first + whole, page, PROT_NONE), 0);
+    return at_end ? first + whole - bytes : first;
+}
+
+void guarded_create(guarded_floats *buffer, size_t floats, bool at_end)
+{
+    buffer->values =
+        guarded_map(&buffer->mapping, &buffer->mapping_bytes, floats * sizeof(float), at_end);
     buffer->count = floats;
+}
+
+void guarded_halves_create(guarded_halves *buffer, size_t halves, bool at_end)
+{
+    buffer->values =
+        guarded_map(&buffer->mapping, &buffer->mapping_bytes, halves * sizeof(uint16_t), at_end);
+    buffer->count = halves;
 }
 
 void guarded_destroy(guarded_floats *buffer)
@@ -31,6 +45,29 @@ void guarded_destroy(guarded_floats *buffer)
         munmap(buffer->mapping, buffer->mapping_bytes);
     }
     *buffer = (guarded_floats){0};
+}
+
+void guarded_halves_destroy(guarded_halves *buffer)
+{
+    if (buffer->mapping != NULL) {
+        munmap(buffer->mapping, buffer->mapping_bytes);
+    }
+    *buffer = (guarded_halves){0};
+}
+
+uint16_t conv_half_of(float value)
+{
+    return float_to_half(value / 64.0f);
+}
+
+float conv_value_of(uint16_t half)
+{
+    return half_to_float(half) * 64.0f;
+}
+
+float conv_rounded(float value)
+{
+    return conv_value_of(conv_half_of(value));
 }
 
 static uint32_t random_word(test_random *random)
@@ -58,6 +95,24 @@ static void fill(guarded_floats *buffer, test_random *random, float mean, float 
 {
     for (size_t i = 0; i < buffer->count; i++) {
         buffer->values[i] = mean + deviation * test_random_normal(random);
+    }
+}
+
+/* Sets all bits of what lies between pixels. */
+static void fill_gaps(guarded_floats *buffer, size_t channels, size_t gap)
+{
+    for (size_t first = channels; first < buffer->count; first += channels + gap) {
+        memset(buffer->values + first, 0xff, gap * sizeof(float));
+    }
+}
+
+/* Stores values as halves, and has them be what these stand for. */
+static void halve(guarded_floats *buffer, guarded_halves *halves, bool at_end)
+{
+    guarded_halves_create(halves, buffer->count, at_end);
+    for (size_t i = 0; i < buffer->count; i++) {
+        halves->values[i] = conv_half_of(buffer->values[i]);
+        buffer->values[i] = conv_value_of(halves->values[i]);
     }
 }
 
@@ -170,6 +225,7 @@ void conv_buffers_create(conv_buffers *buffers, const conv_case *test, uint64_t 
     guarded_create(&buffers->image_bias, shape->batch * outputs, at_end);
     guarded_create(&buffers->residual, output_floats, at_end);
     guarded_create(&buffers->output, output_floats, at_end);
+    guarded_halves_create(&buffers->output_halves, output_floats, at_end);
     fill(&buffers->input, &random, test->offset, 1.0f);
     fill(&buffers->weights, &random, 0.0f, 1.0f / sqrtf((float)(inputs * taps)));
     fill(&buffers->scale, &random, 1.0f, 0.5f);
@@ -177,7 +233,15 @@ void conv_buffers_create(conv_buffers *buffers, const conv_case *test, uint64_t 
     fill(&buffers->bias, &random, 0.0f, 1.0f);
     fill(&buffers->image_bias, &random, 0.0f, 1.0f);
     fill(&buffers->residual, &random, 0.0f, 1.0f);
-    fill(&buffers->output, &random, 0.0f, 1.0f);
+    fill_gaps(&buffers->input, inputs, test->extra_stride);
+    fill_gaps(&buffers->residual, outputs, test->extra_stride);
+    if (test->input_storage == CONV_STORE_F16) {
+        halve(&buffers->input, &buffers->input_halves, at_end);
+    }
+    if (test->residual_storage == CONV_STORE_F16) {
+        halve(&buffers->residual, &buffers->residual_halves, at_end);
+    }
+    conv_buffers_clear(buffers);
     buffers->outputs = output_pixels * outputs;
     buffers->expected = malloc(buffers->outputs * sizeof(double));
     assert_non_null(buffers->expected);
@@ -195,14 +259,24 @@ void conv_buffers_destroy(conv_buffers *buffers)
     guarded_destroy(&buffers->residual);
     guarded_destroy(&buffers->output);
     guarded_destroy(&buffers->statistics);
+    guarded_halves_destroy(&buffers->input_halves);
+    guarded_halves_destroy(&buffers->residual_halves);
+    guarded_halves_destroy(&buffers->output_halves);
     free(buffers->expected);
     buffers->expected = NULL;
+}
+
+static void *stored(const guarded_floats *floats, const guarded_halves *halves,
+                    conv_storage storage)
+{
+    return storage == CONV_STORE_F16 ? (void *)halves->values : (void *)floats->values;
 }
 
 conv_arguments conv_buffers_arguments(const conv_buffers *buffers, const conv_case *test)
 {
     return (conv_arguments){
-        .input = buffers->input.values,
+        .input = stored(&buffers->input, &buffers->input_halves, test->input_storage),
+        .input_storage = test->input_storage,
         .input_stride = test->shape.input_channels + test->extra_stride,
         .input_scale = test->normalise ? buffers->scale.values : NULL,
         .input_shift = test->normalise ? buffers->shift.values : NULL,
@@ -211,13 +285,49 @@ conv_arguments conv_buffers_arguments(const conv_buffers *buffers, const conv_ca
         .image_bias = test->image_bias ? buffers->image_bias.values : NULL,
         .activation = test->activation,
         .output_scale = test->output_scale,
-        .residual = test->residual ? buffers->residual.values : NULL,
+        .residual = test->residual ? stored(&buffers->residual, &buffers->residual_halves,
+                                            test->residual_storage)
+                                   : NULL,
+        .residual_storage = test->residual_storage,
         .residual_stride = test->shape.output_channels + test->extra_stride,
         .residual_scale = test->residual_scale,
-        .output = buffers->output.values,
+        .output = stored(&buffers->output, &buffers->output_halves, test->output_storage),
+        .output_storage = test->output_storage,
         .output_stride = test->shape.output_channels + test->extra_stride,
         .statistics = test->statistics ? buffers->statistics.values : NULL,
     };
+}
+
+void conv_buffers_clear(conv_buffers *buffers)
+{
+    memset(buffers->output.values, 0xff, buffers->output.count * sizeof(float));
+    memset(buffers->output_halves.values, 0xff, buffers->output_halves.count * sizeof(uint16_t));
+}
+
+bool conv_buffers_gaps_kept(const conv_buffers *buffers, const conv_case *test)
+{
+    const size_t channels = test->shape.output_channels;
+    const size_t stride = channels + test->extra_stride;
+    for (size_t i = 0; i < buffers->output.count; i++) {
+        const bool gap = i % stride >= channels;
+        uint32_t bits;
+        memcpy(&bits, &buffers->output.values[i], sizeof bits);
+        if (gap && (bits != UINT32_MAX || buffers->output_halves.values[i] != UINT16_MAX)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void conv_buffers_set_residual(conv_buffers *buffers, const conv_case *test, size_t index,
+                               float value)
+{
+    const size_t channels = test->shape.output_channels;
+    const size_t place = index / channels * (channels + test->extra_stride) + index % channels;
+    buffers->residual.values[place] = value;
+    if (test->residual_storage == CONV_STORE_F16) {
+        buffers->residual_halves.values[place] = conv_half_of(value);
+    }
 }
 
 double conv_buffers_error(const conv_buffers *buffers, const conv_case *test)
@@ -242,7 +352,10 @@ float *conv_buffers_output(const conv_buffers *buffers, const conv_case *test)
     float *plain = malloc(buffers->outputs * sizeof(float));
     assert_non_null(plain);
     for (size_t i = 0; i < buffers->outputs; i++) {
-        plain[i] = buffers->output.values[i / channels * stride + i % channels];
+        const size_t place = i / channels * stride + i % channels;
+        plain[i] = test->output_storage == CONV_STORE_F16
+                       ? conv_value_of(buffers->output_halves.values[place])
+                       : buffers->output.values[place];
     }
     return plain;
 }

@@ -200,7 +200,8 @@ static void share_places(const program *p, size_t *offsets)
     }
 }
 
-static float *run_shared(backend *b, const scenario *s, precision wanted, weight_cache *weights)
+static void run_shared(backend *b, const scenario *s, precision wanted, weight_cache *weights,
+                       scenario_results *results)
 {
     const logger silent = {0};
     const lower_options options = {.weights = weights, .precision = wanted, .log = &silent};
@@ -232,13 +233,26 @@ static float *run_shared(backend *b, const scenario *s, precision wanted, weight
     for (int i = 0; i < p.step_count; i++) {
         assert_ok(b->functions->run(b, &p, i, &bindings, error));
     }
-    const int y = p.tensor_values[s->g->outputs[0].tensor];
-    float *result = checked(malloc(p.values[y].bytes));
-    b->functions->download(b, arena, offsets[y], result, p.values[y].bytes);
+    *results = (scenario_results){0};
+    for (int o = 0; o < s->g->output_count; o++) {
+        assert_true(results->count < SCENARIO_OUTPUTS);
+        const int y = p.tensor_values[s->g->outputs[o].tensor];
+        float *result = checked(malloc(p.values[y].bytes));
+        b->functions->download(b, arena, offsets[y], result, p.values[y].bytes);
+        results->counts[results->count] = p.values[y].bytes / sizeof *result;
+        results->values[results->count++] = result;
+    }
     b->functions->release(b, arena);
     program_destroy(b, &p);
     free(offsets);
-    return result;
+}
+
+void scenario_results_free(scenario_results *results)
+{
+    for (unsigned i = 0; i < results->count; i++) {
+        free(results->values[i]);
+    }
+    *results = (scenario_results){0};
 }
 
 static float *run(backend *b, const scenario *s, precision wanted, weight_cache *weights)
@@ -296,11 +310,12 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
         fail_msg("%s, %s: %u threads give other bytes", label, cpu_level_name(level), threads);
     }
     if (!*earlier) {
-        float *shared = run_shared(b, s, wanted, weights);
-        if (memcmp(shared, result, count * sizeof *result) != 0) {
+        scenario_results shared;
+        run_shared(b, s, wanted, weights, &shared);
+        if (memcmp(shared.values[0], result, count * sizeof *result) != 0) {
             fail_msg("%s: running in place gives other bytes", label);
         }
-        free(shared);
+        scenario_results_free(&shared);
         for (size_t picture = 0; picture < SCENARIO_PICTURES; picture++) {
             scenario_build(s, build, 1, picture);
             float *alone = run(b, s, wanted, weights);
@@ -382,4 +397,64 @@ char *scenario_steps(scenario_builder build, uint64_t seed)
     thread_pool_destroy(&pool);
     scenario_free(&s);
     return text.data;
+}
+
+scenario_memory scenario_memory_of(scenario_builder build, size_t batch, precision wanted)
+{
+    scenario s = {.seed = 1};
+    thread_pool *pool;
+    backend *b;
+    weight_cache *weights;
+    const logger silent = {0};
+    program p;
+    assert_ok(thread_pool_create(&pool, 1, error));
+    assert_ok(backend_cpu_create(&b, pool, CPU_LEVEL_PLAIN, error));
+    assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
+    scenario_build(&s, build, batch, 0);
+    const lower_options options = {.weights = weights, .precision = wanted, .log = &silent};
+    assert_ok(b->functions->lower(b, s.g, &options, &p, error));
+    scenario_memory memory = {0};
+    for (int v = 0; v < p.value_count; v++) {
+        memory.bytes += p.values[v].bytes;
+    }
+    for (int t = 0; t < s.g->tensor_count; t++) {
+        const tensor *each = &s.g->tensors[t];
+        const size_t bytes = graph_element_count(each) * element_size(each->type);
+        if (p.tensor_values[t] >= 0 && p.values[p.tensor_values[t]].bytes != bytes) {
+            assert_int_equal(p.values[p.tensor_values[t]].bytes, bytes / 2);
+            memory.halves++;
+        }
+    }
+    program_destroy(b, &p);
+    weight_cache_destroy(&weights);
+    backend_destroy(&b);
+    thread_pool_destroy(&pool);
+    scenario_free(&s);
+    return memory;
+}
+
+scenario_results scenario_run(scenario_builder build, precision wanted, bool apart)
+{
+    scenario s = {.seed = 1};
+    cpu_features features;
+    thread_pool *pool;
+    backend *b;
+    weight_cache *weights;
+    scenario_results results;
+    cpu_features_detect(&features);
+    assert_ok(thread_pool_create(&pool, 2, error));
+    assert_ok(backend_cpu_create(&b, pool, features.level, error));
+    assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
+    scenario_build(&s, build, 1, 0);
+    run_shared(b, &s, wanted, weights, &results);
+    if (apart) {
+        float *y = run(b, &s, wanted, weights);
+        assert_memory_equal(y, results.values[0], results.counts[0] * sizeof *y);
+        free(y);
+    }
+    weight_cache_destroy(&weights);
+    backend_destroy(&b);
+    thread_pool_destroy(&pool);
+    scenario_free(&s);
+    return results;
 }

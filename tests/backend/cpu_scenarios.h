@@ -6,6 +6,7 @@
 
 #define SCENARIO_INPUTS   8
 #define SCENARIO_WEIGHTS  40
+#define SCENARIO_OUTPUTS  8
 #define SCENARIO_PICTURES 3
 
 /* One graph being built: for all pictures of a batch, or for one of them alone. Weights and inputs
@@ -60,5 +61,25 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
 /* The steps that the cpu backend makes of it, as "algorithm, algorithm, ..."; "product" stands for
  * every algorithm of convolutions and linear layers. */
 char *scenario_steps(scenario_builder build, uint64_t seed);
+
+/* How the cpu backend keeps what it computes of `batch` pictures. */
+typedef struct scenario_memory {
+    unsigned halves; /* tensors stored as halves */
+    size_t bytes;    /* of all values */
+} scenario_memory;
+
+scenario_memory scenario_memory_of(scenario_builder build, size_t batch, precision wanted);
+
+/* All outputs of the graph for one picture, by the cpu backend's best kernels. */
+typedef struct scenario_results {
+    unsigned count;
+    float *values[SCENARIO_OUTPUTS];
+    size_t counts[SCENARIO_OUTPUTS];
+} scenario_results;
+
+/* Outputs take over the places of inputs where they may. With `apart` there is a run where they do
+ * not, too, whose "y" must have the same bytes. */
+scenario_results scenario_run(scenario_builder build, precision wanted, bool apart);
+void scenario_results_free(scenario_results *results);
 
 #endif

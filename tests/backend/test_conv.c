@@ -30,6 +30,16 @@ static const cpu_level levels[] = {
 
 enum { LEVELS = sizeof levels / sizeof levels[0] };
 
+/* The code of a level through SIMDe, or NULL. */
+static const conv_kernels *emulation_of(cpu_level level)
+{
+    return conv_kernels_find(level)->level != level ? NULL /* machines of another kind */
+           : level == CPU_LEVEL_AVX512              ? &conv_kernels_avx512_simde
+           : level == CPU_LEVEL_AVX512_VNNI         ? &conv_kernels_avx512vnni_simde
+           : level == CPU_LEVEL_AVX512_BF16         ? &conv_kernels_avx512bf16_simde
+                                                    : NULL;
+}
+
 /* The table that runs a level here: its own where the CPU has the level, the same code through
  * SIMDe where it does not, or NULL on machines of another kind. */
 static const conv_kernels *kernels_of(cpu_level level)
@@ -40,13 +50,7 @@ static const conv_kernels *kernels_of(cpu_level level)
     if (kernels->level != level) {
         return NULL;
     }
-    if (level <= features.level) {
-        return kernels;
-    }
-    return level == CPU_LEVEL_AVX512        ? &conv_kernels_avx512_simde
-           : level == CPU_LEVEL_AVX512_VNNI ? &conv_kernels_avx512vnni_simde
-           : level == CPU_LEVEL_AVX512_BF16 ? &conv_kernels_avx512bf16_simde
-                                            : NULL;
+    return level <= features.level ? kernels : emulation_of(level);
 }
 
 static void describe(char *text, size_t size, const conv_case *test, const conv_plan *plan)
@@ -54,17 +58,17 @@ static void describe(char *text, size_t size, const conv_case *test, const conv_
     const conv_shape *s = &test->shape;
     snprintf(text, size,
              "%s %s %s: %zux %zux%zux%zu -> %zux%zux%zu k%u s%u pad %u,%u up %d geglu %d norm %d "
-             "silu %d residual %d activation %d",
+             "silu %d residual %d activation %d stored as %d, %d",
              cpu_level_name(plan->level), precision_names[plan->precision],
              algorithm_names[plan->algorithm], s->batch, s->input_height, s->input_width,
              s->input_channels, s->output_height, s->output_width, s->output_channels, s->kernel,
              s->stride, s->pad_top, s->pad_left, s->upsample, s->geglu, test->normalise, test->silu,
-             test->residual, test->activation);
+             test->residual, test->activation, test->input_storage, test->residual_storage);
 }
 
 /* Packs and runs one case; the statistics buffer is made here, as its size is the plan's. */
-static void run_case(conv_buffers *buffers, const conv_case *test, const conv_plan *plan,
-                     unsigned threads)
+static void run_case_kernels(conv_buffers *buffers, const conv_case *test, const conv_plan *plan,
+                             unsigned threads, const conv_kernels *kernels)
 {
     onestep_error error;
     thread_pool *pool;
@@ -100,12 +104,13 @@ static void run_case(conv_buffers *buffers, const conv_case *test, const conv_pl
     }
     conv_arguments arguments = conv_buffers_arguments(buffers, test);
     arguments.packed = packed;
-    if (test->in_place && test->residual) {
-        memcpy(buffers->output.values, buffers->residual.values,
-               buffers->residual.count * sizeof(float));
+    conv_buffers_clear(buffers);
+    const size_t value_bytes = conv_storage_bytes(test->output_storage);
+    if (test->in_place && test->residual &&
+        conv_storage_bytes(test->residual_storage) == value_bytes) {
+        memcpy(arguments.output, arguments.residual, buffers->residual.count * value_bytes);
         arguments.residual = arguments.output;
     }
-    const conv_kernels *kernels = kernels_of(plan->level);
     if (kernels == conv_kernels_find(plan->level)) {
         conv_run(plan, &arguments, scratch, pool);
     } else {
@@ -114,9 +119,16 @@ static void run_case(conv_buffers *buffers, const conv_case *test, const conv_pl
     for (size_t i = 0; i < 64; i++) {
         assert_int_equal(((uint8_t *)scratch)[plan->scratch_bytes + i], 0x5a);
     }
+    assert_true(conv_buffers_gaps_kept(buffers, test));
     memory_free_aligned(packed, plan->packed_bytes);
     memory_free_aligned(scratch, plan->scratch_bytes + 64);
     thread_pool_destroy(&pool);
+}
+
+static void run_case(conv_buffers *buffers, const conv_case *test, const conv_plan *plan,
+                     unsigned threads)
+{
+    run_case_kernels(buffers, test, plan, threads, kernels_of(plan->level));
 }
 
 /* The blocks' sums, added in order, are the sums of what was stored. */
@@ -155,8 +167,26 @@ static void check_statistics(const conv_buffers *buffers, const conv_case *test,
 
 static unsigned cases_run;
 
+/* Runs one plan of a case whose result is floats and compares it with what is expected. */
+static void check_floats(conv_buffers *buffers, const conv_case *test, const conv_plan *plan)
+{
+    char name[256];
+    describe(name, sizeof name, test, plan);
+    run_case(buffers, test, plan, 2);
+    const double error = conv_buffers_error(buffers, test);
+    const double allowed = tolerances[plan->precision][plan->algorithm];
+    if (!(error <= allowed)) {
+        fail_msg("%s: error %g, allowed %g", name, error, allowed);
+    }
+    if (test->statistics) {
+        check_statistics(buffers, test, plan, name);
+    }
+    cases_run++;
+}
+
 /* Every level, precision and algorithm that takes the shape. */
-static void check_case(const conv_case *test, uint64_t seed)
+static void check_plans(const conv_case *test, uint64_t seed,
+                        void (*check)(conv_buffers *, const conv_case *, const conv_plan *))
 {
     conv_buffers buffers;
     conv_buffers_create(&buffers, test, seed);
@@ -165,26 +195,19 @@ static void check_case(const conv_case *test, uint64_t seed)
             for (conv_algorithm algorithm = CONV_DIRECT; algorithm < CONV_ALGORITHM_COUNT;
                  algorithm++) {
                 conv_plan plan;
-                if (kernels_of(levels[i]) == NULL ||
-                    !conv_plan_create(&plan, &test->shape, levels[i], precision, algorithm, 2)) {
-                    continue;
+                if (kernels_of(levels[i]) != NULL &&
+                    conv_plan_create(&plan, &test->shape, levels[i], precision, algorithm, 2)) {
+                    check(&buffers, test, &plan);
                 }
-                char name[256];
-                describe(name, sizeof name, test, &plan);
-                run_case(&buffers, test, &plan, 2);
-                const double error = conv_buffers_error(&buffers, test);
-                if (!(error <= tolerances[precision][algorithm])) {
-                    fail_msg("%s: error %g, allowed %g", name, error,
-                             tolerances[precision][algorithm]);
-                }
-                if (test->statistics) {
-                    check_statistics(&buffers, test, &plan, name);
-                }
-                cases_run++;
             }
         }
     }
     conv_buffers_destroy(&buffers);
+}
+
+static void check_case(const conv_case *test, uint64_t seed)
+{
+    check_plans(test, seed, check_floats);
 }
 
 static conv_shape square_shape(size_t batch, size_t height, size_t width, size_t inputs,
@@ -277,30 +300,37 @@ static void plain_shapes(void **state)
     assert_true(cases_run > 0);
 }
 
+/* Case `i`: a layer of some kind with everything that may stand around it, or not. */
+static conv_case random_case(test_random *random, unsigned i)
+{
+    const unsigned kind = i % KINDS;
+    const size_t batch = 1 + test_random_below(random, 3);
+    const size_t height = 1 + test_random_below(random, 20);
+    const size_t width = 1 + test_random_below(random, 20);
+    const size_t inputs = 1 + test_random_below(random, i % 5 == 0 ? 400 : 70);
+    const size_t outputs = 1 + test_random_below(random, 70);
+    conv_case test = {.shape = shape_of_kind(kind, batch, height, width, inputs, outputs)};
+    test.normalise = test_random_below(random, 2);
+    test.silu = test_random_below(random, 2);
+    test.bias = test_random_below(random, 2);
+    test.image_bias = !test.shape.geglu && test_random_below(random, 2);
+    test.residual = test_random_below(random, 2);
+    test.in_place = test_random_below(random, 2);
+    test.statistics = test_random_below(random, 2);
+    test.activation = test.shape.geglu ? CONV_LINEAR : test_random_below(random, 4);
+    test.output_scale = test_random_below(random, 2) ? 1.0f : 0.7f;
+    test.residual_scale = test_random_below(random, 2) ? 1.0f : -1.3f;
+    test.extra_stride = test_random_below(random, 2) * test_random_below(random, 40);
+    test.at_end = test_random_below(random, 2);
+    return test;
+}
+
 static void everything_fused(void **state)
 {
     (void)state;
     test_random random = {7};
     for (unsigned i = 0; i < 96; i++) {
-        const unsigned kind = i % KINDS;
-        const size_t batch = 1 + test_random_below(&random, 3);
-        const size_t height = 1 + test_random_below(&random, 20);
-        const size_t width = 1 + test_random_below(&random, 20);
-        const size_t inputs = 1 + test_random_below(&random, i % 5 == 0 ? 400 : 70);
-        const size_t outputs = 1 + test_random_below(&random, 70);
-        conv_case test = {.shape = shape_of_kind(kind, batch, height, width, inputs, outputs)};
-        test.normalise = test_random_below(&random, 2);
-        test.silu = test_random_below(&random, 2);
-        test.bias = test_random_below(&random, 2);
-        test.image_bias = !test.shape.geglu && test_random_below(&random, 2);
-        test.residual = test_random_below(&random, 2);
-        test.in_place = test_random_below(&random, 2);
-        test.statistics = test_random_below(&random, 2);
-        test.activation = test.shape.geglu ? CONV_LINEAR : test_random_below(&random, 4);
-        test.output_scale = test_random_below(&random, 2) ? 1.0f : 0.7f;
-        test.residual_scale = test_random_below(&random, 2) ? 1.0f : -1.3f;
-        test.extra_stride = test_random_below(&random, 2) * test_random_below(&random, 40);
-        test.at_end = test_random_below(&random, 2);
+        const conv_case test = random_case(&random, i);
         check_case(&test, i);
     }
 }
@@ -442,12 +472,231 @@ static void refused_shapes(void **state)
     assert_false(conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_4, 1));
 }
 
+/* Bit by bit, except that one NaN is as good as another. */
+static bool same_number(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* The result stored as halves, and as floats that are rounded like these, is the result in floats,
+ * rounded; its statistics are those of what was not yet rounded, to the byte. */
+static void check_halves(conv_buffers *buffers, const conv_case *test, const conv_plan *plan)
+{
+    char name[256];
+    conv_case stored = *test;
+    describe(name, sizeof name, test, plan);
+    check_floats(buffers, test, plan);
+    float *exact = conv_buffers_output(buffers, test);
+    const size_t statistics_bytes = buffers->statistics.count * sizeof(float);
+    float *statistics = malloc(statistics_bytes + 1);
+    assert_non_null(statistics);
+    if (test->statistics) {
+        memcpy(statistics, buffers->statistics.values, statistics_bytes);
+    }
+    static const conv_storage storages[] = {CONV_STORE_F16, CONV_STORE_ROUNDED};
+    for (size_t s = 0; s < 2; s++) {
+        stored.output_storage = storages[s];
+        run_case(buffers, &stored, plan, 2);
+        float *found = conv_buffers_output(buffers, &stored);
+        for (size_t i = 0; i < buffers->outputs; i++) {
+            if (!same_number(found[i], conv_rounded(exact[i]))) {
+                fail_msg("%s: value %zu of storage %d is %.9g, not %.9g rounded", name, i,
+                         storages[s], found[i], exact[i]);
+            }
+        }
+        if (test->statistics) {
+            assert_int_equal(statistics_bytes, buffers->statistics.count * sizeof(float));
+            assert_memory_equal(statistics, buffers->statistics.values, statistics_bytes);
+        }
+        free(found);
+    }
+    free(statistics);
+    free(exact);
+}
+
+static void stored_as_halves(void **state)
+{
+    (void)state;
+    test_random random = {11};
+    for (unsigned i = 0; i < 40; i++) {
+        conv_case test = random_case(&random, i);
+        test.residual = test_random_below(&random, 4) > 0;
+        test.input_storage = test_random_below(&random, 4) > 0 ? CONV_STORE_F16 : CONV_STORE_F32;
+        test.residual_storage = test_random_below(&random, 3) > 0 ? CONV_STORE_F16 : CONV_STORE_F32;
+        check_plans(&test, 5000 + i, check_halves);
+    }
+}
+
+/* A layer of one input, one, and `channels` outputs with weights of zero: minus zero comes out,
+ * which leaves any residual that is added as it is. */
+static conv_case residual_case(size_t values, size_t channels, conv_storage storage)
+{
+    const size_t pixels = (values + channels - 1) / channels;
+    return (conv_case){
+        .shape = shape_of_kind(6, 1, 1, pixels, 1, channels),
+        .output_scale = -1.0f,
+        .residual = true,
+        .residual_scale = 1.0f,
+        .residual_storage = storage,
+        .extra_stride = 3,
+        .at_end = true,
+    };
+}
+
+/* The residual, with all ways of storing it, in its own place or not. */
+static void check_residual(conv_buffers *buffers, const conv_case *test, const conv_plan *plan,
+                           const conv_kernels *kernels, const float *values, size_t count)
+{
+    for (unsigned variant = 0; variant < 6; variant++) {
+        conv_case stored = *test;
+        stored.output_storage = variant / 2;
+        stored.in_place = variant % 2;
+        run_case_kernels(buffers, &stored, plan, 2, kernels);
+        float *found = conv_buffers_output(buffers, &stored);
+        for (size_t i = 0; i < count; i++) {
+            const float expected =
+                stored.output_storage == CONV_STORE_F32 ? values[i] : conv_rounded(values[i]);
+            if (!same_number(found[i], expected)) {
+                fail_msg("%s %s: residual %.9g of storage %d gives %.9g in storage %d, not %.9g",
+                         kernels->name, precision_names[plan->precision], values[i],
+                         test->residual_storage, found[i], stored.output_storage, expected);
+            }
+        }
+        free(found);
+    }
+}
+
+/* Every table that the machine can run, and those through SIMDe besides: they convert halves with
+ * code of their own. */
+static void check_residuals(const float *values, size_t count, conv_storage storage)
+{
+    const conv_case test = residual_case(count, 37, storage);
+    conv_buffers buffers;
+    conv_buffers_create(&buffers, &test, 1);
+    memset(buffers.weights.values, 0, buffers.weights.count * sizeof(float));
+    for (size_t i = 0; i < buffers.outputs; i++) {
+        conv_buffers_set_residual(&buffers, &test, i, i < count ? values[i] : 0.0f);
+    }
+    for (size_t i = 0; i < 2 * LEVELS; i++) {
+        const cpu_level level = levels[i / 2];
+        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+        for (conv_precision precision = CONV_F32; precision <= CONV_INT16; precision++) {
+            conv_plan plan;
+            if (kernels != NULL &&
+                conv_plan_create(&plan, &test.shape, level, precision, CONV_DIRECT, 2)) {
+                check_residual(&buffers, &test, &plan, kernels, values, count);
+            }
+        }
+    }
+    conv_buffers_destroy(&buffers);
+}
+
+enum { HALVES = 1 << 16, INFINITE_HALF = 0x7c00 };
+
+/* Every half there is (subnormal, negative zero, infinite, no number) is read as what it stands for
+ * and written as itself. */
+static void every_half_is_kept(void **state)
+{
+    (void)state;
+    float *values = malloc(HALVES * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < HALVES; i++) {
+        values[i] = conv_value_of((uint16_t)i);
+    }
+    check_residuals(values, HALVES, CONV_STORE_F16);
+    free(values);
+}
+
+/* Floats are rounded as IEEE says: between every half and the next one, at the very middle and
+ * beside it; beyond the largest, to infinity; far below the smallest, to a zero of their sign. */
+static void every_half_is_rounded_to(void **state)
+{
+    (void)state;
+    static const float others[] = {0.0f,  1e-30f, 1e-45f,   3e-7f,       2e-6f,   65504.0f,
+                                   65536, 4.19e6, 4192256,  4193279.75f, 4193280, 4.2e6f,
+                                   1e10f, 3.4e38, INFINITY, 0x1p-126f,   NAN};
+    enum { OTHERS = sizeof others / sizeof others[0], COUNT = 2 * (4 * INFINITE_HALF + OTHERS) };
+    float *values = malloc(COUNT * sizeof *values);
+    assert_non_null(values);
+    size_t count = 0;
+    for (size_t i = 0; i < INFINITE_HALF; i++) {
+        const float value = conv_value_of((uint16_t)i);
+        /* Behind the largest one as if there were another exponent. */
+        const float next =
+            i + 1 < INFINITE_HALF ? conv_value_of((uint16_t)(i + 1)) : 0x1p16f * 64.0f;
+        const float middle = value + (next - value) / 2;
+        values[count++] = value;
+        values[count++] = nextafterf(middle, value);
+        values[count++] = middle;
+        values[count++] = nextafterf(middle, next);
+    }
+    memcpy(values + count, others, sizeof others);
+    count += OTHERS;
+    for (size_t i = 0; i < COUNT / 2; i++) {
+        values[count++] = -values[i];
+    }
+    assert_int_equal(count, COUNT);
+    check_residuals(values, count, CONV_STORE_F32);
+    free(values);
+}
+
+/* Every half as an input of a layer that hands its input on; finite ones only when there are
+ * several channels, as each output is a sum of products of all. */
+static void check_inputs(size_t channels)
+{
+    const size_t pixels = HALVES / channels + 1;
+    const conv_case test = {
+        .shape = shape_of_kind(6, 1, 1, pixels, channels, channels),
+        .output_scale = 1.0f,
+        .input_storage = CONV_STORE_F16,
+        .at_end = true,
+    };
+    conv_buffers buffers;
+    conv_buffers_create(&buffers, &test, 1);
+    for (size_t i = 0; i < channels * channels; i++) {
+        buffers.weights.values[i] = i % (channels + 1) == 0 ? 1.0f : 0.0f;
+    }
+    for (size_t i = 0; i < buffers.input_halves.count; i++) {
+        const bool finite = (i & INFINITE_HALF) != INFINITE_HALF;
+        buffers.input_halves.values[i] = finite || channels == 1 ? (uint16_t)i : 0;
+    }
+    for (size_t i = 0; i < 2 * LEVELS; i++) {
+        const cpu_level level = levels[i / 2];
+        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+        conv_plan plan;
+        if (kernels == NULL ||
+            !conv_plan_create(&plan, &test.shape, level, CONV_F32, CONV_DIRECT, 2)) {
+            continue;
+        }
+        run_case_kernels(&buffers, &test, &plan, 2, kernels);
+        for (size_t v = 0; v < buffers.outputs; v++) {
+            /* A sum of zeros is positive. */
+            const uint16_t half = buffers.input_halves.values[v];
+            const float expected = conv_value_of(half) + 0.0f;
+            if (!same_number(buffers.output.values[v], expected)) {
+                fail_msg("%s: input %#x is read as %.9g, not %.9g", kernels->name, half,
+                         buffers.output.values[v], expected);
+            }
+        }
+    }
+    conv_buffers_destroy(&buffers);
+}
+
+static void every_half_is_read(void **state)
+{
+    (void)state;
+    check_inputs(1);
+    check_inputs(37);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_shapes),           cmocka_unit_test(everything_fused),
         cmocka_unit_test(threads_change_nothing), cmocka_unit_test(batch_changes_nothing),
-        cmocka_unit_test(refused_shapes),
+        cmocka_unit_test(refused_shapes),         cmocka_unit_test(stored_as_halves),
+        cmocka_unit_test(every_half_is_kept),     cmocka_unit_test(every_half_is_rounded_to),
+        cmocka_unit_test(every_half_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -624,12 +624,275 @@ static void test_fusions(void **state)
                  "product");
 }
 
+/* ---- activations stored as halves
+ * -------------------------------------------------------------------------- */
+
+/* A tensor of 16 channels then has just more than 2^21 values, as halves must. */
+#define LARGE_HEIGHT 367
+#define LARGE_WIDTH  359
+
+static tensor_id norm_silu(scenario *s, tensor_id x)
+{
+    return graph_activation(s->g, OPERATION_SILU, scenario_group_norm(s, x, 4));
+}
+
+/* A decoder's layers; all five tensors between them can be halves. `watched` names some of them by
+ * their letters. */
+static void build_large(scenario *s, const char *watched)
+{
+    const tensor_id x = scenario_input(s, LARGE_HEIGHT, LARGE_WIDTH, 3, 0, 1);
+    const tensor_id a = scenario_conv(s, x, 16, 3, true);
+    const tensor_id b = scenario_conv(s, norm_silu(s, a), 16, 3, true);
+    const tensor_id c = graph_sum_of(s->g, a, scenario_conv(s, norm_silu(s, b), 16, 3, true));
+    const tensor_id up = graph_upsample(s->g, c, 2 * LARGE_HEIGHT, 2 * LARGE_WIDTH);
+    const tensor_id u = scenario_conv(s, up, 16, 3, true);
+    const tensor_id v = scenario_conv(s, u, 16, 1, true);
+    output(s, scenario_conv(s, norm_silu(s, v), 3, 3, true));
+    const struct {
+        const char *name;
+        tensor_id tensor;
+    } tensors[] = {{"a", a}, {"b", b}, {"c", c}, {"u", u}, {"v", v}};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        if (strchr(watched, tensors[i].name[0])) {
+            graph_output_add(s->g, tensors[i].name, tensors[i].tensor);
+        }
+    }
+}
+
+static void build_large_chain(scenario *s)
+{
+    build_large(s, "");
+}
+
+static void build_large_one_watched(scenario *s)
+{
+    build_large(s, "c");
+}
+
+static void build_large_all_watched(scenario *s)
+{
+    build_large(s, "abcuv");
+}
+
+/* Halves (b and c) beside what is read by other operations (a, d) or made by them, and an input:
+ * c has a residual of floats whose place it would otherwise take, d one of halves. */
+static void build_large_mixed(scenario *s)
+{
+    const tensor_id x = scenario_input(s, LARGE_HEIGHT, LARGE_WIDTH, 16, 0, 1);
+    const tensor_id a = scenario_conv(s, x, 16, 1, true);
+    const tensor_id b = scenario_conv(s, graph_concat(s->g, a, x), 16, 1, true);
+    const tensor_id c = graph_sum_of(s->g, scenario_conv(s, b, 16, 3, true), a);
+    const tensor_id d = graph_sum_of(s->g, scenario_conv(s, c, 16, 1, true), b);
+    output(s, scenario_conv(s, graph_multiply(s->g, d, x), 3, 1, true));
+}
+
+/* A tensor of the given size between two convolutions. */
+static void build_between(scenario *s, size_t height, size_t width, size_t channels)
+{
+    const tensor_id x = scenario_input(s, height, width, 3, 0, 1);
+    output(s, scenario_conv(s, scenario_conv(s, x, channels, 3, true), 3, 3, true));
+}
+
+static void build_largest_floats(scenario *s)
+{
+    build_between(s, 512, 256, 16);
+}
+
+static void build_smallest_halves(scenario *s)
+{
+    build_between(s, 513, 256, 16);
+}
+
+static void build_few_channels(scenario *s)
+{
+    build_between(s, 513, 512, 15);
+}
+
+static tensor_id large(scenario *s)
+{
+    return scenario_conv(s, scenario_input(s, LARGE_HEIGHT, LARGE_WIDTH, 3, 0, 1), 16, 3, true);
+}
+
+static void build_large_linear(scenario *s)
+{
+    const tensor_id x = scenario_input(s, 1, LARGE_HEIGHT * LARGE_WIDTH, 3, 0, 1);
+    const tensor_id gated = scenario_linear(s, scenario_linear(s, x, 16, true), 32, true);
+    const tensor_id h = graph_activation(s->g, OPERATION_GEGLU, gated);
+    output(s, scenario_linear(s, h, 3, true));
+}
+
+static void build_large_strided(scenario *s)
+{
+    const tensor_id weight = scenario_weight(s, 4, 16, 3, 3);
+    output(s, graph_conv2d(s->g, large(s), weight, TENSOR_NONE, 2, (padding){1, 1, 1, 1}));
+}
+
+static void build_large_vector(scenario *s)
+{
+    const tensor_id h = graph_sum_of(s->g, large(s), scenario_shared_input(s, 1, 1, 16));
+    output(s, scenario_conv(s, graph_activation(s->g, OPERATION_SILU, h), 3, 3, true));
+}
+
+static void build_large_upsample(scenario *s)
+{
+    output(s, graph_upsample(s->g, large(s), 2 * LARGE_HEIGHT, 2 * LARGE_WIDTH));
+}
+
+static void build_large_concat(scenario *s)
+{
+    const tensor_id a = large(s);
+    const tensor_id both = graph_concat(s->g, a, scenario_conv(s, a, 16, 1, true));
+    output(s, scenario_conv(s, norm_silu(s, both), 3, 3, true));
+}
+
+static void build_large_activation(scenario *s)
+{
+    const tensor_id a = large(s);
+    const tensor_id h = graph_sum_of(s->g, graph_activation(s->g, OPERATION_GELU, a), a);
+    output(s, scenario_conv(s, h, 3, 3, true));
+}
+
+/* The normalised tensor exists, as two read it; it is made from the whole input. */
+static void build_large_norm_apply(scenario *s)
+{
+    const tensor_id norm = scenario_group_norm(s, large(s), 4);
+    const tensor_id q = scenario_linear(s, norm, 3, true);
+    output(s, graph_sum_of(s->g, q, scenario_linear(s, norm, 3, true)));
+}
+
+static void build_large_layer_norm(scenario *s)
+{
+    output(s, scenario_linear(s, layer_norm(s, large(s)), 3, true));
+}
+
+/* Behind GEGLU a normalisation reads what it normalises. */
+static void build_large_norm_geglu(scenario *s)
+{
+    const tensor_id gated = scenario_linear(s, large(s), 32, true);
+    const tensor_id h = graph_activation(s->g, OPERATION_GEGLU, gated);
+    output(s, scenario_linear(s, scenario_group_norm(s, h, 4), 3, true));
+}
+
+static void build_large_attention(scenario *s)
+{
+    const tensor_id q = large(s), text = scenario_shared_input(s, 1, 77, 16);
+    const tensor_id h = graph_attention(s->g, q, text, text, 2, 0.3f, false);
+    output(s, scenario_linear(s, h, 3, true));
+}
+
+static const struct {
+    const char *name;
+    scenario_builder build;
+    size_t batch;
+    unsigned halves;
+} large_scenarios[] = {
+    {"chain", build_large_chain, 1, 5},
+    {"chain, three pictures", build_large_chain, 3, 5},
+    {"one watched", build_large_one_watched, 1, 4},
+    {"all watched", build_large_all_watched, 1, 0},
+    {"mixed", build_large_mixed, 1, 2},
+    {"2^21 values", build_largest_floats, 1, 0},
+    {"2^21 values each", build_largest_floats, 3, 0},
+    {"more than 2^21 values", build_smallest_halves, 1, 1},
+    {"15 channels", build_few_channels, 1, 0},
+    {"linear", build_large_linear, 1, 2},
+    {"strided", build_large_strided, 1, 1},
+    {"vector", build_large_vector, 1, 1},
+    {"upsample", build_large_upsample, 1, 0},
+    {"concat", build_large_concat, 1, 0},
+    {"activation", build_large_activation, 1, 0},
+    {"norm apply", build_large_norm_apply, 1, 0},
+    {"layer norm", build_large_layer_norm, 1, 0},
+    {"norm of geglu", build_large_norm_geglu, 1, 1},
+    {"attention", build_large_attention, 1, 0},
+};
+
+/* Which tensors are halves: large ones that only convolutions make and read, next to integers. */
+static void test_halves(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof large_scenarios / sizeof *large_scenarios; i++) {
+        const scenario_builder build = large_scenarios[i].build;
+        const size_t batch = large_scenarios[i].batch;
+        const scenario_memory integers = scenario_memory_of(build, batch, PRECISION_INT16);
+        const scenario_memory floats = scenario_memory_of(build, batch, PRECISION_F32);
+        if (integers.halves != large_scenarios[i].halves || floats.halves != 0 ||
+            scenario_memory_of(build, batch, PRECISION_BF16).halves != 0) {
+            fail_msg("%s: %u tensors are halves, %u at f32", large_scenarios[i].name,
+                     integers.halves, floats.halves);
+        }
+    }
+    const scenario_memory integers = scenario_memory_of(build_large_chain, 1, PRECISION_INT16);
+    const scenario_memory floats = scenario_memory_of(build_large_chain, 1, PRECISION_F32);
+    assert_true((double)integers.bytes < 0.6 * (double)floats.bytes);
+}
+
+static bool is_half(float value)
+{
+    const float rounded = half_to_float(float_to_half(value / 64)) * 64;
+    return memcmp(&rounded, &value, sizeof value) == 0;
+}
+
+static size_t count_halves(const float *values, size_t count)
+{
+    size_t halves = 0;
+    for (size_t i = 0; i < count; i++) {
+        halves += is_half(values[i]);
+    }
+    return halves;
+}
+
+/* Next to integers all results are near those in floats, and watching a tensor changes no other
+ * byte: it is rounded as when it is not watched. In floats nothing is rounded. */
+static void test_halves_results(void **state)
+{
+    (void)state;
+    scenario_results floats = scenario_run(build_large_all_watched, PRECISION_F32, false);
+    scenario_results integers = scenario_run(build_large_chain, PRECISION_INT16, true);
+    scenario_results one = scenario_run(build_large_one_watched, PRECISION_INT16, false);
+    scenario_results all = scenario_run(build_large_all_watched, PRECISION_INT16, false);
+    assert_int_equal(all.count, 6);
+    for (unsigned o = 0; o < all.count; o++) {
+        const size_t count = all.counts[o];
+        const double error = relative_error(all.values[o], floats.values[o], count);
+        if (!(error <= 5e-3)) {
+            fail_msg("output %u: relative error %.3g", o, error);
+        }
+        if (o > 0) {
+            assert_int_equal(count_halves(all.values[o], count), count);
+            assert_true(count_halves(floats.values[o], count) < count / 100);
+        }
+    }
+    const size_t bytes = all.counts[0] * sizeof(float);
+    assert_memory_equal(all.values[0], integers.values[0], bytes);
+    assert_memory_equal(one.values[0], integers.values[0], bytes);
+    assert_memory_equal(one.values[1], all.values[3], one.counts[1] * sizeof(float));
+    scenario_results_free(&floats);
+    scenario_results_free(&integers);
+    scenario_results_free(&one);
+    scenario_results_free(&all);
+}
+
+/* What stays as floats beside halves neither reads nor overwrites these as if they were floats. */
+static void test_halves_mixed(void **state)
+{
+    (void)state;
+    scenario_results floats = scenario_run(build_large_mixed, PRECISION_F32, false);
+    scenario_results integers = scenario_run(build_large_mixed, PRECISION_INT16, true);
+    const double error = relative_error(integers.values[0], floats.values[0], floats.counts[0]);
+    if (!(error <= 2e-3)) {
+        fail_msg("relative error %.3g", error);
+    }
+    scenario_results_free(&floats);
+    scenario_results_free(&integers);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scenarios),
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_fusions),
+        cmocka_unit_test(test_scenarios),      cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_fusions),        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_halves_results), cmocka_unit_test(test_halves_mixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
