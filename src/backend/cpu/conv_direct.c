@@ -9,6 +9,7 @@ enum {
     TILE_WIDTH = 32,      /* of 3x3 tiles */
     SPLIT_COLUMNS = 1024, /* most output channels a task */
     TASKS_PER_THREAD = 6,
+    AHEAD_PIXELS = 6,
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -209,7 +210,8 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
         .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm_offset,
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm_offset,
         .silu = arguments->input_silu,
-        .ahead = l->input_width * arguments->input_stride, /* the next row */
+        /* The next row; of a layer without rows a few pixels on. */
+        .ahead = (l->height == 1 ? AHEAD_PIXELS : l->input_width) * arguments->input_stride,
     };
     /* Columns of the patch that lie in the picture: begin..end-1. */
     const size_t x0 = tile->left * shape->stride;

@@ -206,16 +206,33 @@ ALWAYS_INLINE vector vector_exp_negative(vector x)
     return vector_exp(-vector_max(x, vector_set(-87.0f)));
 }
 
+/* 1 / x within 2 ulp for x from 1 to 1e38: an estimate and a step of Newton's take a third of the
+ * time of a division. */
+ALWAYS_INLINE vector vector_reciprocal(vector x)
+{
+#if CONV_VECTOR_FLOATS == 4 || defined(CONV_SIMDE)
+    return 1.0f / x;
+#else
+#if CONV_VECTOR_FLOATS == 16
+    const vector estimate = (vector)_mm512_rcp14_ps((__m512)x);
+#else
+    const vector estimate = (vector)_mm256_rcp_ps((__m256)x);
+#endif
+    const vector error = vector_fma(-x, estimate, vector_set(1.0f));
+    return vector_fma(estimate, error, estimate);
+#endif
+}
+
 /* x / (1 + exp(-x)) */
 ALWAYS_INLINE vector vector_silu(vector x)
 {
-    return x / (1.0f + vector_exp_negative(x));
+    return x * vector_reciprocal(1.0f + vector_exp_negative(x));
 }
 
 /* x / (1 + exp(-1.702 x)) */
 ALWAYS_INLINE vector vector_quick_gelu(vector x)
 {
-    return x / (1.0f + vector_exp_negative(1.702f * x));
+    return x * vector_reciprocal(1.0f + vector_exp_negative(1.702f * x));
 }
 
 /* x/2 * (1 + erf(x / sqrt 2)). The complementary error function of z = |x| / sqrt 2 is
@@ -224,7 +241,7 @@ ALWAYS_INLINE vector vector_quick_gelu(vector x)
 ALWAYS_INLINE vector vector_gelu(vector x)
 {
     const vector z = 0.70710678f * vector_absolute(x);
-    const vector t = 1.0f / vector_fma(z, vector_set(0.3f), vector_set(1.0f));
+    const vector t = vector_reciprocal(vector_fma(z, vector_set(0.3f), vector_set(1.0f)));
     vector sum = vector_set(-0.12722280496638688f);
     sum = vector_fma(sum, t, vector_set(0.47278081987149706f));
     sum = vector_fma(sum, t, vector_set(-0.48141699996112863f));
