@@ -154,6 +154,13 @@ tensor_id graph_input(graph *g, const char *name, element_type type, const size_
     return id;
 }
 
+void graph_steady(graph *g, tensor_id input)
+{
+    if (input != TENSOR_NONE) {
+        g->tensors[input].steady = true;
+    }
+}
+
 tensor_id graph_constant(graph *g, const float *values, const size_t dims[4])
 {
     tensor_id id = tensor_add(g, TENSOR_CONSTANT, ELEMENT_F32, dims);

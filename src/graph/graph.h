@@ -80,6 +80,7 @@ typedef struct tensor {
     const weight_expression *weight;
     const float *constant; /* owned by the graph */
     bool observed;         /* an output, or watched by name: a backend must not fuse it away */
+    bool steady;           /* an input that is often the same from one run to the next */
 } tensor;
 
 typedef enum operation {
@@ -154,6 +155,9 @@ void graph_stage(graph *g, const char *stage);
 /* Whether errors of the nodes added from now on grow on their way to the result, so that reduced
  * precision must be gentle with them. False at first. */
 void graph_amplified(graph *g, bool amplified);
+/* Says that an input is often the same from one run to the next: what depends on nothing else then
+ * need not be computed again. */
+void graph_steady(graph *g, tensor_id input);
 
 tensor_id graph_input(graph *g, const char *name, element_type type, const size_t dims[4]);
 /* `values` are copied. */

@@ -13,10 +13,11 @@ typedef struct region {
 
 typedef struct builder {
     const program *program;
-    region *regions; /* values first, then one scratch a step */
-    int *owner;      /* by value: the region it lives in (its own, or one it took over) */
-    int *order;      /* regions, largest first */
-    int *placed;     /* regions placed so far, by offset */
+    const bool *kept; /* by value */
+    region *regions;  /* values first, then one scratch a step */
+    int *owner;       /* by value: the region it lives in (its own, or one it took over) */
+    int *order;       /* regions, largest first */
+    int *placed;      /* regions placed so far, by offset */
     int region_count;
 } builder;
 
@@ -44,6 +45,12 @@ static void find_lifetimes(builder *b)
         }
         region *scratch = &b->regions[p->value_count + s];
         *scratch = (region){.bytes = step->scratch_bytes, .first = s, .last = s};
+    }
+    for (int v = 0; v < p->value_count; v++) {
+        if (b->kept[v]) {
+            b->regions[v].first = 0;
+            b->regions[v].last = p->step_count;
+        }
     }
 }
 
@@ -104,10 +111,11 @@ static void place(builder *b, int index, int placed_count)
     b->placed[position] = index;
 }
 
-onestep_status placement_create(placement *result, const program *p, onestep_error *error)
+onestep_status placement_create(placement *result, const program *p, const bool *kept,
+                                onestep_error *error)
 {
     memset(result, 0, sizeof *result);
-    builder b = {.program = p, .region_count = p->value_count + p->step_count};
+    builder b = {.program = p, .kept = kept, .region_count = p->value_count + p->step_count};
     size_t count = (size_t)b.region_count;
     onestep_status status = ONESTEP_ERROR_MEMORY;
     b.regions = memory_allocate(count, sizeof *b.regions, error);

@@ -11,8 +11,10 @@ typedef struct placement {
 } placement;
 
 /* Places values so that no two that live at the same time overlap; a step's output takes over its
- * input's place where the step allows it and nobody reads that input later. */
-onestep_status placement_create(placement *result, const program *p, onestep_error *error) MUST_USE;
+ * input's place where the step allows it and nobody reads that input later. `kept` (by value) have
+ * their places to themselves from run to run. */
+onestep_status placement_create(placement *result, const program *p, const bool *kept,
+                                onestep_error *error) MUST_USE;
 void placement_free(placement *result);
 
 #endif

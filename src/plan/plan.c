@@ -1,6 +1,7 @@
 /* Running a placed program: upload, step by step, download. */
 #include "plan/plan.h"
 #include "plan/placement.h"
+#include "plan/steady.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@ struct plan {
     const graph *graph;
     program program;
     placement placement;
+    steady_part steady;
     device_buffer *arena; /* NULL until needed */
     double operations;
     double *step_seconds; /* of the last run */
@@ -31,7 +33,10 @@ onestep_status plan_create(plan **result, backend *b, const graph *g, const lowe
     p->graph = g;
     status = b->functions->lower(b, g, options, &p->program, error);
     if (status == ONESTEP_OK) {
-        status = placement_create(&p->placement, &p->program, error);
+        status = steady_find(&p->steady, &p->program, g, error);
+    }
+    if (status == ONESTEP_OK) {
+        status = placement_create(&p->placement, &p->program, p->steady.kept, error);
     }
     if (status == ONESTEP_OK) {
         p->step_seconds =
@@ -57,6 +62,7 @@ void plan_destroy(plan **result)
     }
     plan_release_memory(p);
     placement_free(&p->placement);
+    steady_free(&p->steady);
     program_destroy(p->backend, &p->program);
     memory_free(p->step_seconds);
     memory_free(p);
@@ -78,6 +84,7 @@ void plan_release_memory(plan *p)
     if (p->arena) {
         p->backend->functions->release(p->backend, p->arena);
         p->arena = NULL;
+        p->steady.valid = false;
     }
 }
 
@@ -90,12 +97,7 @@ static onestep_status upload_inputs(plan *p, const plan_run_arguments *arguments
         if (g->tensors[t].kind != TENSOR_INPUT || value < 0) {
             continue;
         }
-        const void *data = NULL;
-        for (size_t i = 0; i < arguments->input_count; i++) {
-            if (strcmp(arguments->inputs[i].name, g->tensors[t].name) == 0) {
-                data = arguments->inputs[i].data;
-            }
-        }
+        const void *data = plan_input_data(arguments, g->tensors[t].name);
         if (!data) {
             return error_set(error, ONESTEP_ERROR_INTERNAL, "input %s is not bound",
                              g->tensors[t].name);
@@ -146,9 +148,16 @@ onestep_status plan_run(plan *p, const plan_run_arguments *arguments, onestep_er
             status = give_outputs(p, v, arguments, error);
         }
     }
+    const bool kept = steady_holds(&p->steady, &p->program, p->graph, arguments);
+    p->steady.valid = kept;
     double done = 0;
     for (int s = 0; s < p->program.step_count && status == ONESTEP_OK; s++) {
         const program_step *step = &p->program.steps[s];
+        if (kept && p->steady.steps[s]) {
+            p->step_seconds[s] = 0;
+            done += step->operations;
+            continue;
+        }
         if (arguments->progress) {
             status = arguments->progress(arguments->context, done, step->stage, error);
             if (status != ONESTEP_OK) {
@@ -168,6 +177,9 @@ onestep_status plan_run(plan *p, const plan_run_arguments *arguments, onestep_er
         }
     }
     b->functions->sync(b);
+    if (status == ONESTEP_OK && p->steady.any && !kept) {
+        steady_note(&p->steady, &p->program, p->graph, arguments);
+    }
     return status;
 }
 

@@ -48,7 +48,8 @@ typedef struct plan_run_arguments {
     void *context;                   /* of both */
 } plan_run_arguments;
 
-/* Runs all steps. After a failure the plan can be run again. */
+/* Runs all steps, but for those whose results are kept from the run before (steady.h): they take no
+ * time. After a failure the plan can be run again. */
 onestep_status plan_run(plan *p, const plan_run_arguments *arguments,
                         onestep_error *error) MUST_USE;
 

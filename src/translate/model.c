@@ -75,6 +75,7 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
     graph_stage(g, "encode");
     tensor_id control = graph_input(g, "control", ELEMENT_F32, picture_dims);
     tensor_id text = graph_input(g, "text", ELEMENT_F32, text_dims);
+    graph_steady(g, text); /* many pictures, one caption */
     tensor_id posterior_noise = graph_input(g, "posterior_noise", ELEMENT_F32, latent_dims);
     tensor_id skips[NETWORK_LEVELS];
     tensor_id moments = vae_encoder_build(g, vae, vae_weights, control, skips);

@@ -93,6 +93,13 @@ static void test_order(void **state)
     assert_true(run_with(&f, "a bird", 1, 1) == one);
     assert_true(run_with(&f, "a bird", 0, 1) == zero);
     fixture_close(&f);
+    /* What is kept of one caption and gamma does not leak into the next. */
+    fixture_open(&f, SKETCH, 2);
+    assert_true(run_with(&f, "a cat", 0.4, 2) == b);
+    fixture_close(&f);
+    fixture_open(&f, SKETCH, 2);
+    assert_true(run_with(&f, "a bird", 1, 1) == one);
+    fixture_close(&f);
 }
 
 /* At gamma 0 the control picture has no influence at all. */
