@@ -241,7 +241,7 @@ ALWAYS_INLINE vector vector_quick_gelu(vector x)
 ALWAYS_INLINE vector vector_gelu(vector x)
 {
     const vector z = 0.70710678f * vector_absolute(x);
-    const vector t = vector_reciprocal(vector_fma(z, vector_set(0.3f), vector_set(1.0f)));
+    const vector t = 1.0f / vector_fma(z, vector_set(0.3f), vector_set(1.0f));
     vector sum = vector_set(-0.12722280496638688f);
     sum = vector_fma(sum, t, vector_set(0.47278081987149706f));
     sum = vector_fma(sum, t, vector_set(-0.48141699996112863f));
