@@ -29,7 +29,7 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
     if (integers) {
         rates.product *= 1.55;
         rates.input *= 1.5;
-        rates.weight *= 3;
+        rates.weight *= 1.6;
         rates.load /= 2;
     }
     if (kernels->level >= CPU_LEVEL_AVX512) {
