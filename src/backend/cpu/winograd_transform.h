@@ -274,6 +274,7 @@ ALWAYS_INLINE void output_1d(winograd_variant variant, const vector *r, vector *
 ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_variant variant,
                                     size_t inputs, size_t points)
 {
+    const bool next_lines = task->output_tile_stride > 0; /* another place for each tile */
     for (size_t tile = 0; tile < task->tiles; tile++) {
         const size_t left = tile * task->tile_step;
         for (size_t c = 0; c < task->channels; c += CONV_VECTOR_FLOATS) {
@@ -296,7 +297,7 @@ ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_variant
                 for (size_t j = 0; j < points; j++) {
                     float *point = out + (i * points + j) * task->output_point_stride;
                     vector_store(point, v[j]);
-                    if (c % LINE_FLOATS == 0) { /* the next tile's line */
+                    if (next_lines && c % LINE_FLOATS == 0) { /* the next tile's */
                         __builtin_prefetch(point + task->output_tile_stride, 1);
                     }
                 }
@@ -411,6 +412,22 @@ ALWAYS_INLINE void weight_2d(winograd_variant variant, size_t products, const in
     }
 }
 
+/* By how much products of one dimension can exceed the largest weight, at most. */
+ALWAYS_INLINE void weight_gains(winograd_variant variant, size_t products, vector gains[8])
+{
+    for (size_t i = 0; i < products; i++) {
+        gains[i] = (vector){0};
+    }
+    for (size_t tap = 0; tap < 3; tap++) {
+        const vector g[3] = {vector_set(tap == 0), vector_set(tap == 1), vector_set(tap == 2)};
+        vector u[8];
+        weight_1d(variant, g, u);
+        for (size_t i = 0; i < products; i++) {
+            gains[i] += vector_absolute(u[i]);
+        }
+    }
+}
+
 /* One step of channels and a vector of columns. */
 ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *task,
                                                 winograd_variant variant, size_t products,
@@ -419,26 +436,26 @@ ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *ta
 {
     const size_t columns = task->columns;
     vector sums[8][8] = {{{0}}};
-    vector largest[8][8] = {{{0}}};
     const int16_t *weights = task->weights + first * 9 * columns + column;
     for (size_t c = 0; c < count; c++) {
         vector u[8][8];
         weight_2d(variant, products, weights + c * 9 * columns, columns, u);
         for (size_t i = 0; i < products; i++) {
             for (size_t j = 0; j < products; j++) {
-                const vector magnitude = vector_absolute(u[i][j]);
-                sums[i][j] += magnitude;
-                largest[i][j] = vector_max(largest[i][j], magnitude);
+                sums[i][j] += vector_absolute(u[i][j]);
             }
         }
     }
     vector factors[8][8];
+    vector gains[8];
+    weight_gains(variant, products, gains);
     const vector output_scale = vector_load(task->output_scales + column);
     for (size_t i = 0; i < products; i++) {
         for (size_t j = 0; j < products; j++) {
-            vector scale = vector_max(sums[i][j] * (1.0f / CONV_INT16_WEIGHTS),
-                                      largest[i][j] * (1.0f / 32767));
-            scale = vector_max(scale, vector_set(1e-30f)); /* of a column of zeros */
+            /* Weights are at most 32767 and must be so again: what can be greatest is good enough,
+             * as only sums of few channels are smaller than it demands. */
+            const vector scale =
+                vector_max(sums[i][j] * (1.0f / CONV_INT16_WEIGHTS), gains[i] * gains[j]);
             factors[i][j] = 1.0f / scale;
             vector_store(scales + (i * products + j) * task->scales_product_stride + column,
                          scale * output_scale);
