@@ -200,10 +200,23 @@ ALWAYS_INLINE vector vector_exp(vector x)
     return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
 }
 
-/* exp(-x) for the logistic function, where everything beyond 87 is as good as 87. */
-ALWAYS_INLINE vector vector_exp_negative(vector x)
+/* exp(-factor * x) for the logistic function, where what is beyond 87 is as good as 87: within 1e-6
+ * there, within 2e-7 where the result is not negligible beside 1. */
+ALWAYS_INLINE vector vector_exp_negative(vector x, float factor)
 {
-    return vector_exp(-vector_max(x, vector_set(-87.0f)));
+    x = vector_max(x, vector_set(-87.0f / factor));
+    x = -vector_max(-x, vector_set(-87.0f / factor));
+    const vector base = vector_set(-1.44269504f * factor);
+    const vector rounder = vector_set(12582912.0f);
+    const vector shifted = vector_fma(x, base, rounder);
+    const vector rest = vector_fma(x, base, rounder - shifted);
+    vector sum = vector_set(1.3264726298895732e-3f);
+    sum = vector_fma(sum, rest, vector_set(9.671513009987722e-3f));
+    sum = vector_fma(sum, rest, vector_set(5.5507337490926956e-2f));
+    sum = vector_fma(sum, rest, vector_set(2.402224207918457e-1f));
+    sum = vector_fma(sum, rest, vector_set(6.931469775938077e-1f));
+    sum = vector_fma(sum, rest, vector_set(1.0f));
+    return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
 }
 
 /* 1 / x within 2 ulp for x from 1 to 1e38: an estimate and a step of Newton's take a third of the
@@ -226,13 +239,13 @@ ALWAYS_INLINE vector vector_reciprocal(vector x)
 /* x / (1 + exp(-x)) */
 ALWAYS_INLINE vector vector_silu(vector x)
 {
-    return x * vector_reciprocal(1.0f + vector_exp_negative(x));
+    return x * vector_reciprocal(1.0f + vector_exp_negative(x, 1.0f));
 }
 
 /* x / (1 + exp(-1.702 x)) */
 ALWAYS_INLINE vector vector_quick_gelu(vector x)
 {
-    return x * vector_reciprocal(1.0f + vector_exp_negative(1.702f * x));
+    return x * vector_reciprocal(1.0f + vector_exp_negative(x, 1.702f));
 }
 
 /* x/2 * (1 + erf(x / sqrt 2)). The complementary error function of z = |x| / sqrt 2 is
