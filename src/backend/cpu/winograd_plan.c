@@ -9,9 +9,9 @@ enum {
     TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
     FUSED_COLUMNS = 32,           /* the same where they transform their weights */
     TASK_COLUMNS = 64,            /* output channels a task */
-    CHUNK = 32,                   /* channels of an input task: its rows stay in L2 */
-    SEGMENT_PIXELS_INT16 = 48,    /* integers need a whole step of channels */
-    SEGMENT_PIXELS = 96,          /* width of an input task */
+    CHUNK = 128,                  /* channels of an input task: its rows stay in L2 */
+    CHUNK_LEAST = 32,             /* the same where the picture is small */
+    SEGMENT_PIXELS = 48,          /* width of an input task */
     WHOLE_BYTES = 20 << 20,       /* transformed inputs up to so many bytes are made all at once */
     SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
     SMALL_INPUT_BYTES = 2 << 20,  /* then so many bytes of inputs at once a thread */
@@ -124,7 +124,7 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
 }
 
 /* Channels a step of the summation, and a chunk of the input transform. */
-static void plan_steps(winograd_layout *l, conv_precision precision)
+static void plan_steps(winograd_layout *l, conv_precision precision, unsigned threads)
 {
     l->step_channels = conv_step_channels(l->channels, precision);
     if (l->fused) {
@@ -136,12 +136,19 @@ static void plan_steps(winograd_layout *l, conv_precision precision)
         l->step_channels = size_minimum(l->step_channels, fused);
     }
     l->steps = winograd_divide_up(l->channels, l->step_channels);
-    l->chunk = l->integers ? size_round_up(l->step_channels, LINE_FLOATS)
-                           : size_minimum(CHUNK, l->padded_channels);
-    const size_t segment = l->integers ? SEGMENT_PIXELS_INT16 : SEGMENT_PIXELS;
-    l->segments = winograd_divide_up(l->part_columns, segment / l->tile);
+    l->segments = winograd_divide_up(l->part_columns, SEGMENT_PIXELS / l->tile);
     l->segment_tiles = winograd_divide_up(l->part_columns, l->segments);
     l->segments = winograd_divide_up(l->part_columns, l->segment_tiles);
+    if (l->integers) { /* which have a scale a step */
+        l->chunk = size_round_up(l->step_channels, LINE_FLOATS);
+    } else {
+        l->chunk = size_minimum(CHUNK, l->padded_channels);
+        const size_t segments = l->segments * l->group;
+        while (l->chunk > CHUNK_LEAST &&
+               segments * winograd_divide_up(l->channels, l->chunk) < 8 * (size_t)threads) {
+            l->chunk = size_round_up(l->chunk / 2, LINE_FLOATS);
+        }
+    }
     l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
 }
 
@@ -176,7 +183,7 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     if (!plan_tiles(l, shape, kernels, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
         return false;
     }
-    plan_steps(l, plan->precision);
+    plan_steps(l, plan->precision, plan->threads);
 
     l->sums_tile_stride = l->task_panels * l->panel_columns;
     const size_t task_tiles = l->block_tiles * l->join;
