@@ -86,6 +86,11 @@ void graph_amplified(graph *g, bool amplified)
     g->amplified = amplified;
 }
 
+void graph_stored_f32(graph *g, bool stored_f32)
+{
+    g->stored_f32 = stored_f32;
+}
+
 /* Makes room for one more element of an array of the graph; NULL when building has failed. */
 static void *array_grow(graph *g, void *array, int count, int *capacity, size_t size)
 {
@@ -207,6 +212,7 @@ tensor_id graph_add(graph *g, operation op, const tensor_id *inputs, unsigned in
         .input_count = input_count,
         .stage = g->stage,
         .amplified = g->amplified,
+        .stored_f32 = g->stored_f32,
         .output = TENSOR_NONE,
     };
     if (attributes) {

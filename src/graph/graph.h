@@ -119,6 +119,7 @@ typedef struct node {
     node_attributes attributes;
     const char *stage; /* static string: "text", "encode", "unet", "decode" */
     bool amplified;    /* see graph_amplified */
+    bool stored_f32;   /* see graph_stored_f32 */
 } node;
 
 typedef struct graph_output {
@@ -139,6 +140,7 @@ typedef struct graph {
     int name_count, name_capacity;
     const char *stage;   /* of the nodes that are added now */
     bool amplified;      /* the same */
+    bool stored_f32;     /* the same */
     onestep_error error; /* the first thing that went wrong while building */
 } graph;
 
@@ -155,6 +157,9 @@ void graph_stage(graph *g, const char *stage);
 /* Whether errors of the nodes added from now on grow on their way to the result, so that reduced
  * precision must be gentle with them. False at first. */
 void graph_amplified(graph *g, bool amplified);
+/* Whether the results of nodes added from now on are to be stored as float32 in any precision, as
+ * their roundings add up over many layers. False at first. */
+void graph_stored_f32(graph *g, bool stored_f32);
 /* Says that an input is often the same from one run to the next: what depends on nothing else then
  * need not be computed again. */
 void graph_steady(graph *g, tensor_id input);

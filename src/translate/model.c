@@ -82,6 +82,7 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
     tensor_id latent = sample_posterior(g, vae, moments, posterior_noise);
 
     graph_stage(g, "unet");
+    graph_stored_f32(g, true); /* and its tensors are small */
     tensor_id unet_in = latent;
     if (stochastic) {
         tensor_id noise = graph_input(g, "noise", ELEMENT_F32, latent_dims);
@@ -92,6 +93,7 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
     tensor_id x0 = scheduler_build(g, base_scheduler(model->base), unet_in, prediction);
 
     graph_amplified(g, false);
+    graph_stored_f32(g, false);
     graph_stage(g, "decode");
     tensor_id scaled =
         graph_scale(g, x0, coefficient_constant((float)(1.0 / (double)vae->scaling_factor)), 0);

@@ -377,7 +377,8 @@ static void find_wanted(lowering *l)
 static bool may_be_halves(const lowering *l, tensor_id t)
 {
     const size_t *dims = graph_dims(l->g, t);
-    return l->products[t] >= 0 && dims[3] >= REDUCED_CHANNELS &&
+    return l->products[t] >= 0 && !l->g->nodes[l->products[t]].stored_f32 &&
+           dims[3] >= REDUCED_CHANNELS &&
            graph_element_count(&l->g->tensors[t]) / dims[0] > HALF_VALUES;
 }
 
