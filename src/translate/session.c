@@ -114,7 +114,7 @@ static onestep_status session_plan(onestep_session *session, const picture_shape
 /* What a session takes when no limit is given, unless its pictures need more. In float32 all
  * weights of SD-Turbo stay packed, as packing them again would be half of a small picture's time.
  */
-#define DEFAULT_BYTES_INT16 UINT64_C(2020000000)
+#define DEFAULT_BYTES_INT16 UINT64_C(2000000000)
 #define DEFAULT_BYTES_FLOAT UINT64_C(5000000000)
 
 /* Packed weights that stay beside large pictures all the same. */
