@@ -15,7 +15,7 @@ typedef struct lowering {
     bool *wanted;          /* by tensor: a GroupNorm wants its statistics */
     int *statistics;       /* by tensor: value of its producer's statistics, or -1 */
     size_t *blocks;        /* by tensor: blocks of these */
-    bool *halves;          /* by tensor: has the precision of halves; and is stored so */
+    bool *halves;          /* by tensor: rounded to halves, and stored so unless it is watched */
     int *folds;            /* by GROUP_NORM node: value of scale and shift, or -1 */
     onestep_status status; /* the first failure; everything does nothing after it */
     onestep_error *error;
