@@ -92,7 +92,7 @@ static void run_case_kernels(conv_buffers *buffers, const conv_case *test, const
         guarded_create(&block, floats, test->at_end);
         memcpy(block.values, buffers->weights.values + first * test->shape.input_channels * taps,
                floats * sizeof(float));
-        conv_pack(plan, packed, block.values, first, count);
+        conv_pack_kernels(plan, packed, block.values, first, count, kernels);
         guarded_destroy(&block);
     }
     if (test->statistics) {

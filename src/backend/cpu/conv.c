@@ -145,7 +145,12 @@ size_t conv_pack_granularity(const conv_plan *plan)
 void conv_pack(const conv_plan *plan, void *packed, const float *weights, size_t first,
                size_t count)
 {
-    const conv_kernels *kernels = conv_kernels_find(plan->level);
+    conv_pack_kernels(plan, packed, weights, first, count, conv_kernels_find(plan->level));
+}
+
+void conv_pack_kernels(const conv_plan *plan, void *packed, const float *weights, size_t first,
+                       size_t count, const conv_kernels *kernels)
+{
     if (plan->algorithm == CONV_DIRECT) {
         conv_direct_layout layout;
         if (conv_direct_plan(&layout, plan, kernels)) {

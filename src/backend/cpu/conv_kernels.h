@@ -209,8 +209,10 @@ size_t conv_step_channels(size_t channels, conv_precision precision);
 /* The table of the highest level that is not above `level`. */
 const conv_kernels *conv_kernels_find(cpu_level level);
 
-/* conv_run with a given table in place of the plan's level (which must pack alike): tests run
- * tables of levels that this machine lacks. */
+/* conv_pack and conv_run with a given table in place of the plan's level: tests run tables of
+ * levels that this machine lacks. */
+void conv_pack_kernels(const conv_plan *plan, void *packed, const float *weights, size_t first,
+                       size_t count, const conv_kernels *kernels);
 void conv_run_kernels(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
                       thread_pool *pool, const conv_kernels *kernels);
 
