@@ -1,4 +1,5 @@
 /* Every operation and every fusion of the cpu backend against the reference backend. */
+#include "conv_reference.h"
 #include "cpu_scenarios.h"
 
 #include <math.h>
@@ -829,7 +830,7 @@ static void test_halves(void **state)
 
 static bool is_half(float value)
 {
-    const float rounded = half_to_float(float_to_half(value / 64)) * 64;
+    const float rounded = conv_rounded(value);
     return memcmp(&rounded, &value, sizeof value) == 0;
 }
 

@@ -200,6 +200,19 @@ ALWAYS_INLINE vector vector_exp(vector x)
     return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
 }
 
+/* 2^(n + rest) for |rest| <= 1/2, where n stands in the low bits of `shifted`; relative error below
+ * 2e-7. */
+ALWAYS_INLINE vector vector_power_of_two(vector shifted, vector rest)
+{
+    vector sum = vector_set(1.3264726298895732e-3f);
+    sum = vector_fma(sum, rest, vector_set(9.671513009987722e-3f));
+    sum = vector_fma(sum, rest, vector_set(5.5507337490926956e-2f));
+    sum = vector_fma(sum, rest, vector_set(2.402224207918457e-1f));
+    sum = vector_fma(sum, rest, vector_set(6.931469775938077e-1f));
+    sum = vector_fma(sum, rest, vector_set(1.0f));
+    return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
+}
+
 /* exp(-factor * x) for the logistic function, where what is beyond 87 is as good as 87: within 1e-6
  * there, within 2e-7 where the result is not negligible beside 1. */
 ALWAYS_INLINE vector vector_exp_negative(vector x, float factor)
@@ -210,13 +223,7 @@ ALWAYS_INLINE vector vector_exp_negative(vector x, float factor)
     const vector rounder = vector_set(12582912.0f);
     const vector shifted = vector_fma(x, base, rounder);
     const vector rest = vector_fma(x, base, rounder - shifted);
-    vector sum = vector_set(1.3264726298895732e-3f);
-    sum = vector_fma(sum, rest, vector_set(9.671513009987722e-3f));
-    sum = vector_fma(sum, rest, vector_set(5.5507337490926956e-2f));
-    sum = vector_fma(sum, rest, vector_set(2.402224207918457e-1f));
-    sum = vector_fma(sum, rest, vector_set(6.931469775938077e-1f));
-    sum = vector_fma(sum, rest, vector_set(1.0f));
-    return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
+    return vector_power_of_two(shifted, rest);
 }
 
 /* 1 / x within 2 ulp for x from 1 to 1e38: an estimate and a step of Newton's take a third of the

@@ -109,6 +109,12 @@ struct step_context {
 /* ---- fusion.c ---------------------------------------------------------------------------------
  */
 
+/* Convolutions and linear layers. */
+static inline bool is_product(operation op)
+{
+    return op == OPERATION_CONV2D || op == OPERATION_LINEAR;
+}
+
 /* What becomes of a node. */
 typedef struct node_fusion {
     bool needed;

@@ -15,11 +15,6 @@ typedef struct fusion_state {
     tensor_use *uses; /* by tensor */
 } fusion_state;
 
-static bool is_product(operation op)
-{
-    return op == OPERATION_CONV2D || op == OPERATION_LINEAR;
-}
-
 /* Marks what some output needs, in reverse order. */
 static void mark_needed(fusion_state *s)
 {

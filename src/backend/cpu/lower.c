@@ -400,8 +400,7 @@ static void find_halves(lowering *l)
         if (!f->needed || f->into >= 0) {
             continue;
         }
-        const bool product =
-            reader->operation == OPERATION_CONV2D || reader->operation == OPERATION_LINEAR;
+        const bool product = is_product(reader->operation);
         if (product && f->image_bias != TENSOR_NONE) {
             l->halves[f->image_bias] = false;
         }
@@ -674,8 +673,7 @@ onestep_status cpu_lower(backend *self, const graph *g, const lower_options *opt
     for (int n = 0; n < g->node_count; n++) {
         if (l.nodes[n].needed) {
             l.costs[step_node(&l, n)] += operation_cost(g, &g->nodes[n]);
-            const operation op = g->nodes[n].operation;
-            if (op == OPERATION_CONV2D || op == OPERATION_LINEAR) {
+            if (is_product(g->nodes[n].operation)) {
                 l.products[l.nodes[n].output] = n;
             }
         }

@@ -21,14 +21,7 @@ ALWAYS_INLINE vector vector_exp2(vector v)
     v = vector_max(vector_set(-126.0f), v);         /* in this order NaN stays */
     const vector rounder = vector_set(12582912.0f); /* 1.5 * 2^23, as in vector_exp */
     const vector shifted = v + rounder;
-    const vector rest = v - (shifted - rounder);
-    vector sum = vector_set(1.3264726298895732e-3f);
-    sum = vector_fma(sum, rest, vector_set(9.671513009987722e-3f));
-    sum = vector_fma(sum, rest, vector_set(5.5507337490926956e-2f));
-    sum = vector_fma(sum, rest, vector_set(2.402224207918457e-1f));
-    sum = vector_fma(sum, rest, vector_set(6.931469775938077e-1f));
-    sum = vector_fma(sum, rest, vector_set(1.0f));
-    return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
+    return vector_power_of_two(shifted, v - (shifted - rounder));
 }
 
 /* ---- element by element -----------------------------------------------------------------------
