@@ -591,6 +591,93 @@ static void check_residuals(const float *values, size_t count, conv_storage stor
     conv_buffers_destroy(&buffers);
 }
 
+enum { BYTE_ROWS = 29, BYTE_FOURS = 19, BYTE_COLUMNS = 64 };
+
+/* Unsigned times signed bytes, from given beginnings, at every table that multiplies bytes. */
+static void check_bytes(const conv_kernels *kernels, bool accumulate)
+{
+    static uint8_t a[BYTE_ROWS][4 * BYTE_FOURS];
+    static int8_t b[BYTE_COLUMNS][4 * BYTE_FOURS];
+    static int8_t packed[BYTE_COLUMNS * BYTE_FOURS * 4];
+    static int32_t begins[BYTE_COLUMNS];
+    static float c[BYTE_ROWS][BYTE_COLUMNS], column_scales[BYTE_COLUMNS];
+    float row_scales[BYTE_ROWS];
+    uint32_t offsets[BYTE_ROWS], numbers[BYTE_ROWS];
+    const size_t columns = kernels->columns;
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        offsets[r] = (uint32_t)(r * 2 * BYTE_FOURS);
+        numbers[r] = (uint32_t)r;
+        row_scales[r] = r % 2 == 0 ? 1.0f : 0.5f;
+        for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
+            a[r][k] = k % 5 == 0 ? 255 : (uint8_t)(r * 37 + k * 101);
+        }
+    }
+    for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+        begins[j] = (int32_t)j * 1000 - 20000;
+        column_scales[j] = j % 3 == 0 ? 1.0f : 2.0f;
+        for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
+            b[j][k] = (int8_t)(k % 5 == 0 ? (j % 2 == 0 ? -128 : 127)
+                                          : (int)((j * 53 + k * 29) % 255) - 127);
+            packed[((j / columns * BYTE_FOURS + k / 4) * columns + j % columns) * 4 + k % 4] =
+                b[j][k];
+        }
+        for (size_t r = 0; r < BYTE_ROWS; r++) {
+            c[r][j] = 3.0f;
+        }
+    }
+    const conv_multiply_pairs task = {
+        .a = (const int16_t *)(const void *)a,
+        .offsets = offsets,
+        .rows = BYTE_ROWS,
+        .b = (const int16_t *)(const void *)packed,
+        .b_stride = columns * BYTE_FOURS * 2,
+        .panels = BYTE_COLUMNS / columns,
+        .pairs = BYTE_FOURS,
+        .row_scales = row_scales,
+        .scale_offsets = numbers,
+        .column_scales = column_scales,
+        .column_scales_stride = columns,
+        .column_begins = begins,
+        .c = &c[0][0],
+        .c_stride = BYTE_COLUMNS,
+        .accumulate = accumulate,
+        .next_b = (const int16_t *)(const void *)packed,
+    };
+    kernels->multiply_int8(&task);
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+            int32_t sum = begins[j];
+            for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
+                sum += a[r][k] * b[j][k];
+            }
+            const float expected =
+                (float)sum * column_scales[j] * row_scales[r] + (accumulate ? 3.0f : 0.0f);
+            if (c[r][j] != expected) {
+                fail_msg("%s: row %zu, column %zu: %.9g, not %.9g", kernels->name, r, j,
+                         (double)c[r][j], (double)expected);
+            }
+        }
+    }
+}
+
+static void bytes_are_multiplied(void **state)
+{
+    unsigned tables = 0;
+    (void)state;
+    for (size_t i = 0; i < 2 * LEVELS; i++) {
+        const cpu_level level = levels[i / 2];
+        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+        if (kernels != NULL && kernels->multiply_int8 != NULL) {
+            check_bytes(kernels, false);
+            check_bytes(kernels, true);
+            tables++;
+        }
+    }
+    if (conv_kernels_find(CPU_LEVEL_AVX512_VNNI)->level == CPU_LEVEL_AVX512_VNNI) {
+        assert_true(tables > 0);
+    }
+}
+
 enum { HALVES = 1 << 16, INFINITE_HALF = 0x7c00 };
 
 /* Every half there is (subnormal, negative zero, infinite, no number) is read as what it stands for
@@ -696,7 +783,7 @@ int main(void)
         cmocka_unit_test(threads_change_nothing), cmocka_unit_test(batch_changes_nothing),
         cmocka_unit_test(refused_shapes),         cmocka_unit_test(stored_as_halves),
         cmocka_unit_test(every_half_is_kept),     cmocka_unit_test(every_half_is_rounded_to),
-        cmocka_unit_test(every_half_is_read),
+        cmocka_unit_test(every_half_is_read),     cmocka_unit_test(bytes_are_multiplied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,10 +21,15 @@ size_t attention_score_stride(const attention_plan *plan)
     return plan->key_block + LINE_FLOATS;
 }
 
+static bool with_integers(const attention_plan *plan)
+{
+    return plan->precision != ATTENTION_F32;
+}
+
 /* Floats that hold `count` 16-bit integers, or as many floats. */
 static size_t number_floats(const attention_plan *plan, size_t count)
 {
-    return size_round_up(plan->integers ? (count + 1) / 2 : count, LINE_FLOATS);
+    return size_round_up(with_integers(plan) ? (count + 1) / 2 : count, LINE_FLOATS);
 }
 
 /* What a worker's memory holds, from the `memory` on; returns the floats. */
@@ -43,7 +48,7 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
     worker->factor = TAKE(float, rows);
     worker->query_offsets = TAKE(uint32_t, rows);
     worker->score_offsets = TAKE(uint32_t, rows);
-    if (plan->integers) {
+    if (with_integers(plan)) {
         worker->query_scales = TAKE(float, rows * plan->chunks);
         worker->query_integers = TAKE(int16_t, rows * plan->chunk * plan->chunks);
         worker->score_integers = TAKE(int16_t, rows * attention_score_stride(plan));
@@ -59,7 +64,7 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
 static double predict_seconds(const attention_plan *plan, const conv_kernels *products)
 {
     const attention_shape *shape = &plan->shape;
-    double rate = plan->integers ? 64e9 : 43e9, softmax = 0.35e-9;
+    double rate = with_integers(plan) ? 64e9 : 43e9, softmax = 0.35e-9;
     if (products->level >= CPU_LEVEL_AVX512) {
         rate *= 1.9;
         softmax /= 1.9;
@@ -69,14 +74,17 @@ static double predict_seconds(const attention_plan *plan, const conv_kernels *pr
     }
     const double scores = (double)shape->batch * (double)shape->heads * (double)shape->queries *
                           (double)plan->padded_keys * (shape->causal ? 0.5 : 1.0);
-    return scores * ((double)(shape->width + plan->padded_width) / rate + softmax);
+    const double logits = plan->precision == ATTENTION_INT8 ? 1.7 * rate : rate;
+    return scores * ((double)shape->width / logits + (double)plan->padded_width / rate + softmax);
 }
 
-bool attention_plan_create(attention_plan *plan, const attention_shape *shape, bool integers,
-                           const conv_kernels *products, unsigned threads)
+bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
+                           attention_precision precision, const conv_kernels *products,
+                           unsigned threads)
 {
     const bool wide = shape->width >= WIDE;
-    *plan = (attention_plan){.shape = *shape, .integers = integers};
+    *plan = (attention_plan){.shape = *shape, .precision = precision};
+    const bool integers = with_integers(plan);
     if (shape->queries > UINT32_MAX || shape->keys > UINT32_MAX ||
         shape->width > UINT32_MAX / 256) {
         return false;
@@ -96,12 +104,15 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape, b
     }
     keys = plan->padded_keys * width;
     values = plan->padded_keys * plan->padded_width;
-    plan->key_floats = number_floats(plan, keys);
+    plan->key_floats = number_floats(plan, precision == ATTENTION_INT8 ? (keys + 1) / 2 : keys);
     plan->value_floats = number_floats(plan, values);
     plan->key_scales = integers ? plan->padded_keys * plan->chunks : 0;
     plan->value_scales = integers ? blocks * plan->padded_width : 0;
-    plan->head_floats = size_round_up(
-        plan->key_floats + plan->key_scales + plan->value_floats + plan->value_scales, LINE_FLOATS);
+    plan->key_begins = precision == ATTENTION_INT8 ? plan->key_scales : 0;
+    plan->center = precision == ATTENTION_INT8 ? size_round_up(shape->width, LINE_FLOATS) : 0;
+    plan->head_floats = size_round_up(plan->key_floats + plan->key_scales + plan->key_begins +
+                                          plan->center + plan->value_floats + plan->value_scales,
+                                      LINE_FLOATS);
     attention_worker worker;
     float none;
     plan->worker_floats = worker_layout(plan, &none, &worker);
@@ -123,7 +134,9 @@ static attention_head packed_head(const attention_context *context, size_t pictu
     attention_head result;
     result.keys = context->packed + (image * plan->shape.heads + head) * plan->head_floats;
     result.key_scales = result.keys + plan->key_floats;
-    result.values = result.key_scales + plan->key_scales;
+    result.key_begins = (int32_t *)(void *)(result.key_scales + plan->key_scales);
+    result.center = result.key_scales + plan->key_scales + plan->key_begins;
+    result.values = result.center + plan->center;
     result.value_scales = result.values + plan->value_floats;
     return result;
 }
@@ -160,6 +173,33 @@ static void pack_panel(const attention_context *context, const attention_head *h
     }
 }
 
+/* Keys first..first+count-1 of one head of one picture. */
+static attention_block block_of(const attention_context *context, size_t picture, size_t head,
+                                size_t first, size_t count)
+{
+    const attention_shape *shape = &context->plan->shape;
+    const size_t stride = shape->heads * shape->width;
+    const size_t position = (picture * shape->keys + first) * stride + head * shape->width;
+    return (attention_block){
+        .key = context->arguments->key + position,
+        .value = context->arguments->value + position,
+        .stride = stride,
+        .first = first,
+        .count = count,
+    };
+}
+
+static void center_task(void *opaque, size_t index, unsigned worker)
+{
+    const attention_context *context = opaque;
+    const attention_shape *shape = &context->plan->shape;
+    const size_t picture = index / shape->heads, head_index = index % shape->heads;
+    const attention_head head = packed_head(context, picture, head_index);
+    const attention_block keys = block_of(context, picture, head_index, 0, shape->keys);
+    (void)worker;
+    attention_center(context, &head, &keys);
+}
+
 static void pack_task(void *opaque, size_t index, unsigned worker)
 {
     const attention_context *context = opaque;
@@ -168,23 +208,36 @@ static void pack_task(void *opaque, size_t index, unsigned worker)
     const size_t head_index = index / context->key_blocks % shape->heads;
     const size_t picture = index / context->key_blocks / shape->heads;
     const attention_head head = packed_head(context, picture, head_index);
-    const size_t stride = shape->heads * shape->width;
     const size_t first = index % context->key_blocks * plan->key_block;
-    const size_t position = (picture * shape->keys + first) * stride + head_index * shape->width;
+    const attention_block block = block_of(context, picture, head_index, first,
+                                           size_minimum(plan->key_block, shape->keys - first));
     (void)worker;
-    const attention_block block = {
-        .key = context->arguments->key + position,
-        .value = context->arguments->value + position,
-        .stride = stride,
-        .first = first,
-        .count = size_minimum(plan->key_block, shape->keys - first),
-    };
-    if (plan->integers) {
-        attention_pack_int16(context, &head, &block);
+    switch (plan->precision) {
+    case ATTENTION_F32:
+        for (size_t key = 0; key < block.count; key += context->products->columns) {
+            pack_panel(context, &head, &block, key);
+        }
         return;
+    case ATTENTION_INT16:
+        attention_pack_keys_int16(context, &head, &block);
+        break;
+    case ATTENTION_INT8:
+        attention_pack_keys_int8(context, &head, &block);
+        break;
     }
-    for (size_t key = 0; key < block.count; key += context->products->columns) {
-        pack_panel(context, &head, &block, key);
+    attention_pack_values_int16(context, &head, &block);
+}
+
+static void quantise_query(const attention_context *context, const attention_worker *w, size_t rows)
+{
+    const attention_plan *plan = context->plan;
+    const bool bytes = plan->precision == ATTENTION_INT8;
+    const size_t stride = plan->chunk * plan->chunks;
+    (bytes ? attention_quantise_query_int8 : attention_quantise_query_int16)(context, w, rows);
+    for (size_t r = 0; r < rows; r++) {
+        w->query_offsets[r] = (uint32_t)(r * (bytes ? stride / 2 : stride));
+        w->row_numbers[r] = (uint32_t)r;
+        w->zeros[r] = 0;
     }
 }
 
@@ -236,8 +289,13 @@ static void attend_block(const attention_context *context, const attention_worke
     const attention_shape *shape = &plan->shape;
     const size_t count = size_minimum(plan->key_block, shape->keys - first_key);
     const size_t padded = size_round_up(count, context->products->columns);
-    (plan->integers ? attention_scores_int16 : scores_float)(context, w, head, rows, first_key,
-                                                             padded);
+    static void (*const products[])(const attention_context *, const attention_worker *,
+                                    const attention_head *, size_t, size_t, size_t) = {
+        [ATTENTION_F32] = scores_float,
+        [ATTENTION_INT16] = attention_scores_int16,
+        [ATTENTION_INT8] = attention_scores_int8,
+    };
+    products[plan->precision](context, w, head, rows, first_key, padded);
     const softmax_block softmax = {
         .scores = w->scores,
         .stride = attention_score_stride(plan),
@@ -260,8 +318,8 @@ static void attend_block(const attention_context *context, const attention_worke
             context->kernels->scale(sums, sums, plan->padded_width, w->factor[r], 0);
         }
     }
-    (plan->integers ? attention_weigh_int16 : weigh_float)(context, w, head, rows, first_key,
-                                                           padded);
+    (with_integers(plan) ? attention_weigh_int16 : weigh_float)(context, w, head, rows, first_key,
+                                                                padded);
 }
 
 static void attend_task(void *opaque, size_t index, unsigned worker)
@@ -289,8 +347,8 @@ static void attend_task(void *opaque, size_t index, unsigned worker)
                                 context->arguments->query + position + r * stride, shape->width,
                                 scale, 0);
     }
-    if (plan->integers) {
-        attention_quantise_query(context, &w, rows);
+    if (with_integers(plan)) {
+        quantise_query(context, &w, rows);
     }
     const size_t last_key = shape->causal ? size_minimum(shape->keys, first + rows) : shape->keys;
     for (size_t key = 0; key < last_key; key += plan->key_block) {
@@ -318,6 +376,9 @@ void attention_run(const attention_plan *plan, const attention_arguments *argume
         .key_blocks = (shape->keys + plan->key_block - 1) / plan->key_block,
         .query_blocks = (shape->queries + plan->query_block - 1) / plan->query_block,
     };
+    if (plan->precision == ATTENTION_INT8) {
+        thread_pool_run(pool, pictures * shape->heads, center_task, &context);
+    }
     thread_pool_run(pool, pictures * shape->heads * context.key_blocks, pack_task, &context);
     thread_pool_run(pool, shape->batch * shape->heads * context.query_blocks, attend_task,
                     &context);

@@ -14,24 +14,31 @@ typedef struct attention_shape {
     bool causal;      /* query i sees keys 0..i */
 } attention_shape;
 
+typedef enum attention_precision {
+    ATTENTION_F32,
+    ATTENTION_INT16, /* 16-bit integers in both products: an error of about 3e-4 */
+    ATTENTION_INT8   /* 8-bit integers in the product of queries and keys, 16-bit ones in the other:
+                      * about 1e-2 of the logits' deviation; for kernels with multiply_int8 */
+} attention_precision;
+
 typedef struct attention_plan {
     attention_shape shape;
-    /* 16-bit integers in both products, an error of about 3e-4: `query_offsets` then count integers
-     * once the queries are quantised. */
-    bool integers;
+    attention_precision precision;
     size_t query_block, key_block;
     size_t padded_keys, padded_width; /* whole panels */
     size_t chunk, chunks;             /* channels with a scale of their own (integers) */
-    /* Floats of one head: packed keys, their scales, values, their scales. */
-    size_t key_floats, key_scales, value_floats, value_scales, head_floats;
+    /* Floats of one head: packed keys, their scales, with bytes also what their sums begin with and
+     * the mean key, values, their scales. */
+    size_t key_floats, key_scales, key_begins, center, value_floats, value_scales, head_floats;
     size_t worker_floats;
     size_t scratch_bytes;
     double predicted_seconds;
 } attention_plan;
 
 /* False when sizes overflow. `threads` workers will take part. */
-bool attention_plan_create(attention_plan *plan, const attention_shape *shape, bool integers,
-                           const conv_kernels *products, unsigned threads) MUST_USE;
+bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
+                           attention_precision precision, const conv_kernels *products,
+                           unsigned threads) MUST_USE;
 
 typedef struct attention_arguments {
     const float *query, *key, *value; /* [batch][tokens][heads * width] */
@@ -63,16 +70,19 @@ typedef struct attention_context {
 typedef struct attention_worker {
     float *query, *scores, *sums;
     float *largest, *sum, *factor;
-    uint32_t *query_offsets, *score_offsets;
+    uint32_t *query_offsets, *score_offsets; /* of queries in 16-bit numbers once quantised */
     /* with integers */
-    float *query_scales; /* [chunk][query] */
-    int16_t *query_integers, *score_integers;
+    float *query_scales;     /* [chunk][query] */
+    int16_t *query_integers; /* or bytes */
+    int16_t *score_integers;
     uint32_t *row_numbers, *zeros;
 } attention_worker;
 
 /* One head of one picture, packed. */
 typedef struct attention_head {
-    float *keys, *key_scales, *values, *value_scales;
+    float *keys, *key_scales;
+    int32_t *key_begins;
+    float *center, *values, *value_scales;
 } attention_head;
 
 /* Floats between rows of queries and of scores. */
@@ -86,14 +96,42 @@ typedef struct attention_block {
     size_t first, count;
 } attention_block;
 
-/* Packing one block of keys, and the two products, with 16-bit integers (attention_int16.c). */
-void attention_pack_int16(const attention_context *context, const attention_head *head,
-                          const attention_block *block);
-void attention_quantise_query(const attention_context *context, const attention_worker *worker,
-                              size_t rows);
+/* 1.5 * 2^23 brings the integer nearest to |value * factor| < 2^22 to the low bits; loops of this
+ * become vectors, which those of lrintf would not. */
+static inline int16_t attention_integer(float value, float factor)
+{
+    union {
+        float value;
+        uint32_t bits;
+    } pun = {.value = value * factor + 12582912.0f};
+    return (int16_t)(uint16_t)pun.bits;
+}
+
+/* With 16-bit integers (attention_int16.c): packing one block of keys, quantising a block of
+ * queries, their product. */
+void attention_pack_keys_int16(const attention_context *context, const attention_head *head,
+                               const attention_block *block);
+void attention_quantise_query_int16(const attention_context *context,
+                                    const attention_worker *worker, size_t rows);
 void attention_scores_int16(const attention_context *context, const attention_worker *worker,
                             const attention_head *head, size_t rows, size_t first_key,
                             size_t padded);
+
+/* The same with 8-bit integers (attention_int8.c). First the mean of all keys of a head is needed:
+ * `keys` is all of them. */
+void attention_center(const attention_context *context, const attention_head *head,
+                      const attention_block *keys);
+void attention_pack_keys_int8(const attention_context *context, const attention_head *head,
+                              const attention_block *block);
+void attention_quantise_query_int8(const attention_context *context, const attention_worker *worker,
+                                   size_t rows);
+void attention_scores_int8(const attention_context *context, const attention_worker *worker,
+                           const attention_head *head, size_t rows, size_t first_key,
+                           size_t padded);
+
+/* Values are 16-bit integers with either (attention_int16.c). */
+void attention_pack_values_int16(const attention_context *context, const attention_head *head,
+                                 const attention_block *block);
 void attention_weigh_int16(const attention_context *context, const attention_worker *worker,
                            const attention_head *head, size_t rows, size_t first_key,
                            size_t padded);

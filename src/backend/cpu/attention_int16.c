@@ -11,6 +11,10 @@
 /* A chunk of channels, and one more for an odd count. */
 enum { INTEGERS_MOST = ATTENTION_CHUNK + 1 };
 
+/* Most of the sum of a channel's quantised values in a block of keys: times SOFTMAX_INTEGER it
+ * stays below 2^31. */
+#define VALUES_SUM 262000
+
 static const float softmax_scale[1] = {1.0f / SOFTMAX_INTEGER};
 
 /* The factor that brings numbers to integers: as large as 16 bits and the sum of the products
@@ -20,44 +24,31 @@ static float integer_factor(float largest, float sum)
     if (!(largest > 0)) {
         return 0;
     }
-    const float by_size = 32767 / largest, by_sum = CONV_INT16_WEIGHTS / sum;
+    const float by_size = 32767 / largest, by_sum = VALUES_SUM / sum;
     return by_size < by_sum ? by_size : by_sum;
-}
-
-/* Rounded to nearest; the loops that call it become vectors, which lrintf would not. */
-static inline int16_t integer_of(float value, float factor)
-{
-    union {
-        float value;
-        uint32_t bits;
-    } pun = {.value =
-                 value * factor + 12582912.0f}; /* 1.5 * 2^23: the integer is in the low bits */
-    return (int16_t)(uint16_t)pun.bits;
 }
 
 /* Values are looked at in this many lanes, so that the loops become vectors. */
 enum { LANES = 8 };
 
+/* The factor that brings a key's channels to integers: its queries respect
+ * CONV_INT16_INPUT_NORM. */
 static float factor_of(const float *values, size_t count)
 {
-    float largest[LANES] = {0}, sum[LANES] = {0};
+    float squares[LANES] = {0};
     for (size_t i = 0; i + LANES <= count; i += LANES) {
         for (size_t lane = 0; lane < LANES; lane++) {
-            const float magnitude = fabsf(values[i + lane]);
-            largest[lane] = largest[lane] > magnitude ? largest[lane] : magnitude;
-            sum[lane] += magnitude;
+            squares[lane] += values[i + lane] * values[i + lane];
         }
     }
     for (size_t i = count / LANES * LANES; i < count; i++) {
-        const float magnitude = fabsf(values[i]);
-        largest[0] = largest[0] > magnitude ? largest[0] : magnitude;
-        sum[0] += magnitude;
+        squares[0] += values[i] * values[i];
     }
     for (size_t lane = 1; lane < LANES; lane++) {
-        largest[0] = largest[0] > largest[lane] ? largest[0] : largest[lane];
-        sum[0] += sum[lane];
+        squares[0] += squares[lane];
     }
-    return integer_factor(largest[0], sum[0]);
+    const float norm = sqrtf(squares[0]);
+    return norm > 0 ? CONV_INT16_WEIGHT_NORM / norm : 0;
 }
 
 /* One key: [chunk][pair][key of the panel][2] */
@@ -71,7 +62,7 @@ static void pack_key(const attention_plan *plan, size_t columns, const float *ke
         const float factor = factor_of(key + first, count);
         scales[chunk * columns + column] = factor > 0 ? 1 / factor : 0;
         for (size_t c = 0; c < count; c++) {
-            integers[c] = integer_of(key[first + c], factor);
+            integers[c] = attention_integer(key[first + c], factor);
         }
         integers[count] = 0;
         int16_t *destination = panel + first * columns + column * 2;
@@ -81,8 +72,8 @@ static void pack_key(const attention_plan *plan, size_t columns, const float *ke
     }
 }
 
-static void pack_keys(const attention_context *context, const attention_head *head,
-                      const attention_block *block)
+void attention_pack_keys_int16(const attention_context *context, const attention_head *head,
+                               const attention_block *block)
 {
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns, width = plan->chunk * plan->chunks;
@@ -129,11 +120,11 @@ static void pack_value_panel(const attention_block *block, size_t columns, const
         const float *row = value + k * block->stride;
         int16_t first[COLUMNS_MOST], second[COLUMNS_MOST];
         for (size_t c = 0; c < run; c++) {
-            first[c] = integer_of(row[c], factor[c]);
+            first[c] = attention_integer(row[c], factor[c]);
         }
         const bool pair = k + 1 < block->count;
         for (size_t c = 0; pair && c < run; c++) {
-            second[c] = integer_of(row[block->stride + c], factor[c]);
+            second[c] = attention_integer(row[block->stride + c], factor[c]);
         }
         const int16_t *other = pair ? second : none;
         int16_t *destination = panel + k * columns;
@@ -144,13 +135,12 @@ static void pack_value_panel(const attention_block *block, size_t columns, const
     }
 }
 
-void attention_pack_int16(const attention_context *context, const attention_head *head,
-                          const attention_block *block)
+void attention_pack_values_int16(const attention_context *context, const attention_head *head,
+                                 const attention_block *block)
 {
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
     int16_t *values = (int16_t *)(void *)head->values;
-    pack_keys(context, head, block);
     for (size_t c = 0; c < plan->padded_width; c += columns) {
         pack_value_panel(
             block, columns, block->value + c, size_minimum(columns, plan->shape.width - c),
@@ -165,8 +155,8 @@ static size_t integer_stride(const attention_plan *plan)
     return plan->chunk * plan->chunks;
 }
 
-void attention_quantise_query(const attention_context *context, const attention_worker *w,
-                              size_t rows)
+void attention_quantise_query_int16(const attention_context *context, const attention_worker *w,
+                                    size_t rows)
 {
     const attention_plan *plan = context->plan;
     for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
@@ -183,11 +173,6 @@ void attention_quantise_query(const attention_context *context, const attention_
             .scales_stride = 1,
         };
         context->products->quantise(&task);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        w->query_offsets[r] = (uint32_t)(r * integer_stride(plan));
-        w->row_numbers[r] = (uint32_t)r;
-        w->zeros[r] = 0;
     }
 }
 

@@ -27,10 +27,9 @@ const conv_kernels *conv_kernels_find(cpu_level level)
     return best;
 }
 
-size_t conv_step_channels(size_t channels, conv_precision precision)
+size_t conv_step_channels(size_t channels, size_t most)
 {
-    enum { STEP_F32 = 320, STEP_INT16 = 160, LINE_FLOATS = 16 };
-    const size_t most = precision == CONV_INT16 ? STEP_INT16 : STEP_F32;
+    enum { LINE_FLOATS = 16 };
     const size_t steps = (channels + most - 1) / most;
     return steps == 1 ? channels : size_round_up((channels + steps - 1) / steps, LINE_FLOATS);
 }

@@ -96,13 +96,25 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
     }
 }
 
-/* Sums of 16-bit integers, or the bits of sums of bfloat16. The instructions are written out where
- * they run natively: they add in place, and gcc 12 surrounds their intrinsics with copies of
- * registers, which halves the rate. */
-ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, bool bfloat16)
+typedef enum number_type { INT16, INT8, BFLOAT16 } number_type;
+
+/* Sums of integers, or the bits of sums of bfloat16. The instructions are written out where they
+ * run natively: they add in place, and gcc 12 surrounds their intrinsics with copies of registers,
+ * which halves the rate. */
+ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, number_type type)
 {
+#ifdef CONV_AVX512_VNNI
+    if (type == INT8) {
+#ifdef CONV_SIMDE
+        return _mm512_dpbusd_epi32(sum, a, b);
+#else
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+        return sum;
+#endif
+    }
+#endif
 #ifdef CONV_AVX512_BF16
-    if (bfloat16) {
+    if (type == BFLOAT16) {
 #ifdef CONV_SIMDE
         return (__m512i)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #else
@@ -111,7 +123,7 @@ ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, bool bfloa
 #endif
     }
 #endif
-    (void)bfloat16;
+    (void)type;
 #ifndef CONV_AVX512_VNNI
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 #elif defined(CONV_SIMDE)
@@ -124,10 +136,10 @@ ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, bool bfloa
 
 /* Stores or adds half a row of sums. */
 ALWAYS_INLINE void store_sums(float *out, __m512i sums, __m512 row_scale, __m512 column_scale,
-                              bool accumulate, bool bfloat16)
+                              bool accumulate, number_type type)
 {
     const __m512 before = accumulate ? _mm512_loadu_ps(out) : _mm512_setzero_ps();
-    if (bfloat16) {
+    if (type == BFLOAT16) {
         _mm512_storeu_ps(out, _mm512_add_ps(before, (__m512)sums));
         return;
     }
@@ -137,16 +149,21 @@ ALWAYS_INLINE void store_sums(float *out, __m512i sums, __m512 row_scale, __m512
 }
 
 ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t row,
-                                       const int16_t *b, const float *column_scales, float *c,
-                                       prefetch *next, const bool bfloat16, const size_t rows)
+                                       const int16_t *b, size_t column, float *c, prefetch *next,
+                                       const number_type type, const size_t rows)
 {
     const int16_t *a[ROWS];
+    __m512i begins[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if (type == INT8) {
+        begins[0] = _mm512_loadu_si512(task->column_begins + column);
+        begins[1] = _mm512_loadu_si512(task->column_begins + column + 16);
+    }
     __m512i sums[ROWS][2];
 #pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
         a[r] = task->a + task->offsets[row + r];
-        sums[r][0] = _mm512_setzero_si512();
-        sums[r][1] = _mm512_setzero_si512();
+        sums[r][0] = begins[0];
+        sums[r][1] = begins[1];
     }
     const size_t pairs = task->pairs;
     next->c = c;
@@ -162,25 +179,25 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
                 int32_t both;
                 memcpy(&both, a[r] + 2 * pair, sizeof both);
                 const __m512i value = _mm512_set1_epi32(both);
-                sums[r][0] = add_products(sums[r][0], value, b0, bfloat16);
-                sums[r][1] = add_products(sums[r][1], value, b1, bfloat16);
+                sums[r][0] = add_products(sums[r][0], value, b0, type);
+                sums[r][1] = add_products(sums[r][1], value, b1, type);
             }
         }
     }
     __m512 row_scale = _mm512_setzero_ps();
     __m512 scales[2] = {row_scale, row_scale};
-    if (!bfloat16) {
-        scales[0] = _mm512_loadu_ps(column_scales);
-        scales[1] = _mm512_loadu_ps(column_scales + 16);
+    if (type != BFLOAT16) {
+        scales[0] = _mm512_loadu_ps(task->column_scales + column);
+        scales[1] = _mm512_loadu_ps(task->column_scales + column + 16);
     }
 #pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
-        if (!bfloat16) {
+        if (type != BFLOAT16) {
             row_scale = _mm512_set1_ps(task->row_scales[task->scale_offsets[row + r]]);
         }
         float *out = c + r * task->c_stride;
-        store_sums(out, sums[r][0], row_scale, scales[0], task->accumulate, bfloat16);
-        store_sums(out + 16, sums[r][1], row_scale, scales[1], task->accumulate, bfloat16);
+        store_sums(out, sums[r][0], row_scale, scales[0], task->accumulate, type);
+        store_sums(out + 16, sums[r][1], row_scale, scales[1], task->accumulate, type);
     }
 }
 
@@ -243,7 +260,7 @@ static void multiply(const conv_multiply *task)
     }
 }
 
-ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bfloat16)
+ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const number_type type)
 {
     const size_t groups = (task->rows + ROWS - 1) / ROWS;
     const int16_t *next_a = task->next_a ? task->next_a : task->a;
@@ -253,29 +270,38 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bf
                      .c_rows = rows_a_step(task->pairs)};
     for (size_t panel = 0; panel < task->panels; panel++) {
         const int16_t *b = task->b + panel * task->b_stride;
-        const float *scales =
-            bfloat16 ? NULL : task->column_scales + panel * task->column_scales_stride;
+        const size_t column = panel * task->column_scales_stride;
         float *c = task->c + panel * COLUMNS;
         const bool last = panel + 1 == task->panels;
         next.a = (const char *)(last ? next_a : task->a);
         next.b = (const char *)(last ? task->next_b : b + task->b_stride);
         for (size_t row = 0, done; row < task->rows; row += done) {
             next.offsets = next_offsets(task->offsets, row, task->rows, last);
-            MULTIPLY_ROWS(done, task->rows - row, multiply_tile_pairs, task, row, b, scales,
-                          c + row * task->c_stride, &next, bfloat16)
+            MULTIPLY_ROWS(done, task->rows - row, multiply_tile_pairs, task, row, b, column,
+                          c + row * task->c_stride, &next, type)
         }
     }
 }
 
 static void multiply_int16(const conv_multiply_pairs *task)
 {
-    multiply_pairs(task, false);
+    multiply_pairs(task, INT16);
 }
+
+#ifdef CONV_AVX512_VNNI
+static void multiply_int8(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, INT8);
+}
+#define INT8_KERNELS .multiply_int8 = multiply_int8,
+#else
+#define INT8_KERNELS
+#endif
 
 #ifdef CONV_AVX512_BF16
 static void multiply_bf16(const conv_multiply_pairs *task)
 {
-    multiply_pairs(task, true);
+    multiply_pairs(task, BFLOAT16);
 }
 
 static void round_bf16(const conv_quantise *task)
@@ -310,7 +336,7 @@ static void epilogue_run(const conv_epilogue *task)
         .winograd_input = winograd_input_run, .winograd_weights = winograd_weights_run,            \
         .winograd_output = winograd_output_run, .multiply_int16 = multiply_int16,                  \
         .quantise = quantise_run, .winograd_weights_int16 = winograd_weights_int16_run,            \
-        .pack = pack_run, BF16_KERNELS                                                             \
+        .pack = pack_run, INT8_KERNELS BF16_KERNELS                                                \
     }
 
 #endif

@@ -5,6 +5,8 @@
 enum {
     LINE_FLOATS = 16,     /* a cache line */
     GATHER_CHANNELS = 32, /* up to so many channels 3x3 rows are gathered */
+    STEP_F32 = 320,       /* channels a step of the summation, at most */
+    STEP_INT16 = 256,     /* the same */
     TILE_ROWS = 192,      /* output pixels a tile: a step of A stays in L2 */
     TILE_WIDTH = 32,      /* of 3x3 tiles */
     SPLIT_COLUMNS = 1024, /* most output channels a task */
@@ -43,7 +45,8 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     }
     l->value_bytes = l->pairs ? sizeof(int16_t) : sizeof(float);
     l->weight_channels = l->pairs ? size_round_up(l->channels, 2) : l->channels;
-    l->block_channels = conv_step_channels(l->channels, plan->precision);
+    l->block_channels =
+        conv_step_channels(l->channels, plan->precision == CONV_INT16 ? STEP_INT16 : STEP_F32);
     l->blocks = divide_up(l->channels, l->block_channels);
     if (!multiply3(l->taps, l->weight_channels, l->panel_columns, &l->panel_values)) {
         return false;

@@ -2,6 +2,8 @@
 #ifndef ONESTEP_BACKEND_CPU_CONV_ELEMENTS_H
 #define ONESTEP_BACKEND_CPU_CONV_ELEMENTS_H
 
+#include <math.h>
+
 #include "backend/cpu/conv_kernels.h"
 #include "backend/cpu/conv_vector.h"
 
@@ -117,17 +119,23 @@ static void quantise_run(const conv_quantise *task)
         const float *source = task->source + row * task->source_stride;
         int16_t *destination = task->destination + row * task->destination_stride;
         vector largest = {0};
+        vector squares = {0};
         for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
-            largest = vector_max(vector_absolute(vector_load(source + c)), largest);
+            const vector x = vector_load(source + c);
+            largest = vector_max(vector_absolute(x), largest);
+            squares = vector_fma(x, x, squares);
         }
         vector last = {0};
         if (rest > 0) {
             last = vector_load_part(source + whole, rest);
             largest = vector_max(vector_absolute(last), largest);
+            squares = vector_fma(last, last, squares);
         }
-        const float most = vector_largest(largest);
-        const float factor = most > 0.0f ? CONV_INT16_INPUT / most : 0.0f;
-        task->scales[row * task->scales_stride] = most / CONV_INT16_INPUT;
+        const float by_size = vector_largest(largest) * (1.0f / 32767);
+        const float by_norm = sqrtf(vector_sum(squares)) * (1.0f / CONV_INT16_INPUT_NORM);
+        const float scale = by_norm > by_size ? by_norm : by_size;
+        const float factor = scale > 0.0f ? 1.0f / scale : 0.0f;
+        task->scales[row * task->scales_stride] = scale;
         size_t c = 0;
         for (; c < whole; c += CONV_VECTOR_FLOATS) {
             quantise_vector(destination + c, vector_load(source + c), factor);

@@ -21,14 +21,17 @@ typedef struct conv_multiply {
     const float *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply;
 
-/* Most of a quantised input's absolute value, and of the sum of a step's quantised weights of one
- * output: their product stays below 2^31. */
-#define CONV_INT16_INPUT   8191
-#define CONV_INT16_WEIGHTS 262000
+/* Most of the Euclidean norm of a step's quantised inputs, and of its quantised weights of one
+ * output, before they are rounded. By Cauchy and Schwarz no sum of a step then passes 2^31, and a
+ * weight alone does not pass 16 bits. Bounds of the largest input and of the sum of the weights'
+ * magnitudes would cost 0.8 bits of each. */
+#define CONV_INT16_INPUT_NORM  65400
+#define CONV_INT16_WEIGHT_NORM 32760
 
 /* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers,
  * exactly, then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column].
- * bfloat16: sums are floats, and there are no scales. */
+ * bfloat16: sums are floats, and there are no scales. Bytes: a "pair" is four of them, unsigned in
+ * A and signed in B. */
 typedef struct conv_multiply_pairs {
     const int16_t *a;
     const uint32_t *offsets;
@@ -39,15 +42,16 @@ typedef struct conv_multiply_pairs {
     const float *row_scales;
     const uint32_t *scale_offsets;
     const float *column_scales;
-    size_t column_scales_stride; /* between panels */
+    size_t column_scales_stride;  /* between panels; of column_begins too */
+    const int32_t *column_begins; /* of bytes only: what the sums of each column begin with */
     float *c;
     size_t c_stride;
     bool accumulate;
     const int16_t *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply_pairs;
 
-/* Rows of floats -> 16-bit integers of at most CONV_INT16_INPUT and a scale each, or bfloat16
- * without scales; `channels` values are read and `padded` (a multiple of 16) written. */
+/* Rows of floats -> 16-bit integers of a norm of at most CONV_INT16_INPUT_NORM and a scale each, or
+ * bfloat16 without scales; `channels` values are read and `padded` (a multiple of 16) written. */
 typedef struct conv_quantise {
     const float *source;
     size_t source_stride;
@@ -170,7 +174,7 @@ typedef struct conv_pack_panel {
     size_t channels, taps, columns;
     size_t block_channels; /* a multiple of 16, 1, or all channels */
     void *panel;
-    float *scales; /* of integers: of every column; those of pairs respect CONV_INT16_WEIGHTS */
+    float *scales; /* of integers: of every column; those of pairs respect CONV_INT16_WEIGHT_NORM */
 } conv_pack_panel;
 
 typedef struct conv_kernels {
@@ -187,6 +191,7 @@ typedef struct conv_kernels {
     void (*quantise)(const conv_quantise *task);
     void (*multiply_bf16)(const conv_multiply_pairs *task); /* NULL: has no such numbers */
     void (*round_bf16)(const conv_quantise *task);          /* the same */
+    void (*multiply_int8)(const conv_multiply_pairs *task); /* the same */
     void (*winograd_weights_int16)(const winograd_weights_int16 *task);
     void (*pack)(const conv_pack_panel *task);
 } conv_kernels;
@@ -202,9 +207,9 @@ typedef struct conv_kernels {
 #include "backend/cpu/conv_kernels.def"
 #undef CONV_KERNELS
 
-/* How many of `channels` input channels a step of the summation takes: a panel of B in L1. The
- * order of summation follows from it, so it depends on the channels only. */
-size_t conv_step_channels(size_t channels, conv_precision precision);
+/* How many of `channels` input channels a step of the summation takes, where `most` let a panel of
+ * B stay in L1. The order of summation follows from it, so it depends on the channels only. */
+size_t conv_step_channels(size_t channels, size_t most);
 
 /* The table of the highest level that is not above `level`. */
 const conv_kernels *conv_kernels_find(cpu_level level);

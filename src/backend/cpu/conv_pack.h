@@ -90,59 +90,51 @@ ALWAYS_INLINE void stage_weights(const conv_pack_panel *task, size_t first, size
     }
 }
 
-/* The scale of one output: of its largest magnitude, and for pairs of the largest sum of magnitudes
- * that a step of the summation (one tap of one block of channels) makes. The weights are read as
- * they lie; PACK_CHANNELS channels of all taps are a whole number of vectors, whose lanes belong to
- * the same taps each time. */
-ALWAYS_INLINE float output_scale(const conv_pack_panel *task, const float *weights, bool sums_count)
+/* The scale of one output: of its largest magnitude, or for pairs of the largest norm of what a
+ * step of the summation (one tap of one block of channels) takes. The weights are read as they lie;
+ * PACK_CHANNELS channels of all taps are a whole number of vectors, whose lanes belong to the same
+ * taps each time. */
+ALWAYS_INLINE float output_scale(const conv_pack_panel *task, const float *weights, bool norms)
 {
     const size_t taps = task->taps;
     const size_t period = PACK_CHANNELS * taps;
     const size_t count = task->channels * taps;
     float lanes[PACK_CHANNELS * PACK_TAPS];
     vector most = {0};
-    float largest_sum = 0.0f;
+    float largest_square = 0.0f;
     size_t i = 0;
     while (i < count) {
         const size_t left = count - i;
-        const size_t block = sums_count ? task->block_channels * taps : count;
+        const size_t block = norms ? task->block_channels * taps : count;
         const size_t end = i + (left < block ? left : block);
-        if (sums_count) {
+        if (norms) {
             memset(lanes, 0, period * sizeof *lanes);
         }
         while (i < end) {
             const size_t run = end - i < period ? end - i : period;
-            size_t lane = 0;
-            for (; lane + CONV_VECTOR_FLOATS <= run; lane += CONV_VECTOR_FLOATS) {
-                const vector magnitude = vector_absolute(vector_load(weights + i + lane));
-                most = vector_max(magnitude, most);
-                if (sums_count) {
-                    vector_store(lanes + lane, vector_load(lanes + lane) + magnitude);
-                }
-            }
-            if (lane < run) {
-                const vector magnitude =
-                    vector_absolute(vector_load_part(weights + i + lane, run - lane));
-                float rest[CONV_VECTOR_FLOATS];
-                most = vector_max(magnitude, most);
-                vector_store(rest, magnitude);
-                for (size_t r = 0; sums_count && lane + r < run; r++) {
-                    lanes[lane + r] += rest[r];
+            for (size_t lane = 0; lane < run; lane += CONV_VECTOR_FLOATS) {
+                const size_t some =
+                    run - lane < CONV_VECTOR_FLOATS ? run - lane : CONV_VECTOR_FLOATS;
+                const vector x = some == CONV_VECTOR_FLOATS
+                                     ? vector_load(weights + i + lane)
+                                     : vector_load_part(weights + i + lane, some);
+                if (norms) {
+                    vector_store(lanes + lane, vector_fma(x, x, vector_load(lanes + lane)));
+                } else {
+                    most = vector_max(vector_absolute(x), most);
                 }
             }
             i += run;
         }
-        for (size_t tap = 0; sums_count && tap < taps; tap++) {
-            float sum = 0.0f;
+        for (size_t tap = 0; norms && tap < taps; tap++) {
+            float square = 0.0f;
             for (size_t lane = tap; lane < period; lane += taps) {
-                sum += lanes[lane];
+                square += lanes[lane];
             }
-            largest_sum = sum > largest_sum ? sum : largest_sum;
+            largest_square = square > largest_square ? square : largest_square;
         }
     }
-    const float by_value = vector_largest(most) / 32767;
-    const float by_sum = largest_sum / CONV_INT16_WEIGHTS;
-    return by_sum > by_value ? by_sum : by_value;
+    return norms ? sqrtf(largest_square) / CONV_INT16_WEIGHT_NORM : vector_largest(most) / 32767;
 }
 
 /* The scale of every output and the factor that undoes it. */

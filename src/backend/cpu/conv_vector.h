@@ -7,6 +7,7 @@
 #ifndef ONESTEP_BACKEND_CPU_CONV_VECTOR_H
 #define ONESTEP_BACKEND_CPU_CONV_VECTOR_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -70,6 +71,17 @@ ALWAYS_INLINE vector vector_max(vector a, vector b)
 #else
     const vector_bits larger = a > b;
     return (vector)(((vector_bits)a & larger) | ((vector_bits)b & ~larger));
+#endif
+}
+
+ALWAYS_INLINE vector vector_root(vector x)
+{
+#if CONV_VECTOR_FLOATS == 16
+    return (vector)_mm512_sqrt_ps((__m512)x);
+#elif CONV_VECTOR_FLOATS == 8
+    return (vector)_mm256_sqrt_ps((__m256)x);
+#else
+    return (vector){sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])};
 #endif
 }
 

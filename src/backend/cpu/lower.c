@@ -207,9 +207,27 @@ static conv_precision choose_precision(const lowering *l, const conv_shape *shap
 /* With fewer keys, quantising them costs what the products gain. */
 #define REDUCED_KEYS 256
 
-static bool attention_with_integers(const lowering *l, const attention_shape *shape)
+/* Logits of wider heads lose too much by 8 bits where the scheduler's step is still to come. */
+#define INT8_HEAD_WIDTH 128
+
+static attention_precision attention_precision_of(const lowering *l, const node *source,
+                                                  const attention_shape *shape)
 {
-    return l->options->precision == PRECISION_INT16 && shape->keys >= REDUCED_KEYS;
+    if (l->options->precision != PRECISION_INT16 || shape->keys < REDUCED_KEYS) {
+        return ATTENTION_F32;
+    }
+    const bool exact = source->amplified && shape->width > INT8_HEAD_WIDTH;
+    return exact || l->self->products->multiply_int8 == NULL ? ATTENTION_INT16 : ATTENTION_INT8;
+}
+
+static const char *attention_name(attention_precision of)
+{
+    static const char *const names[] = {
+        [ATTENTION_F32] = "attention f32",
+        [ATTENTION_INT16] = "attention int16",
+        [ATTENTION_INT8] = "attention int8",
+    };
+    return names[of];
 }
 
 static const char *conv_name(const conv_plan *plan)
@@ -488,14 +506,13 @@ static void lower_attention(lowering *l, int n)
         .shared_keys = k[0] < q[0],
         .causal = source->attributes.causal,
     };
-    const bool integers = attention_with_integers(l, &shape);
-    lowered_step *step = step_add(l, n, integers ? "attention int16" : "attention f32",
-                                  step_attention, source->output);
+    const attention_precision products = attention_precision_of(l, source, &shape);
+    lowered_step *step = step_add(l, n, attention_name(products), step_attention, source->output);
     if (!step) {
         return;
     }
     const unsigned threads = thread_pool_size(l->self->base.pool);
-    if (!attention_plan_create(&step->attention, &shape, integers, l->self->products, threads)) {
+    if (!attention_plan_create(&step->attention, &shape, products, l->self->products, threads)) {
         l->status = error_set(l->error, ONESTEP_ERROR_MEMORY,
                               "attention: the scratch memory's size overflows");
         return;

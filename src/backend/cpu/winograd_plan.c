@@ -9,6 +9,8 @@ enum {
     TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
     FUSED_COLUMNS = 32,           /* the same where they transform their weights */
     TASK_COLUMNS = 64,            /* output channels a task */
+    STEP_F32 = 320,               /* channels a step of the summation, at most */
+    STEP_INT16 = 160,             /* the same: inputs of a step are quantised out of L2 */
     CHUNK = 128,                  /* channels of an input task: its rows stay in L2 */
     CHUNK_LEAST = 32,             /* the same where the picture is small */
     SEGMENT_PIXELS = 48,          /* width of an input task */
@@ -126,7 +128,8 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
 /* Channels a step of the summation, and a chunk of the input transform. */
 static void plan_steps(winograd_layout *l, conv_precision precision, unsigned threads)
 {
-    l->step_channels = conv_step_channels(l->channels, precision);
+    l->step_channels =
+        conv_step_channels(l->channels, precision == CONV_INT16 ? STEP_INT16 : STEP_F32);
     if (l->fused) {
         /* Counted for the usual 32 columns, so that the order of summation is the shape's. */
         const size_t bytes = l->products * l->products * FUSED_COLUMNS * l->value_bytes;

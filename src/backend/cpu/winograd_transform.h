@@ -412,22 +412,6 @@ ALWAYS_INLINE void weight_2d(winograd_variant variant, size_t products, const in
     }
 }
 
-/* By how much products of one dimension can exceed the largest weight, at most. */
-ALWAYS_INLINE void weight_gains(winograd_variant variant, size_t products, vector gains[8])
-{
-    for (size_t i = 0; i < products; i++) {
-        gains[i] = (vector){0};
-    }
-    for (size_t tap = 0; tap < 3; tap++) {
-        const vector g[3] = {vector_set(tap == 0), vector_set(tap == 1), vector_set(tap == 2)};
-        vector u[8];
-        weight_1d(variant, g, u);
-        for (size_t i = 0; i < products; i++) {
-            gains[i] += vector_absolute(u[i]);
-        }
-    }
-}
-
 /* One step of channels and a vector of columns. */
 ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *task,
                                                 winograd_variant variant, size_t products,
@@ -435,27 +419,24 @@ ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *ta
                                                 float *scales)
 {
     const size_t columns = task->columns;
-    vector sums[8][8] = {{{0}}};
+    vector squares[8][8] = {{{0}}};
     const int16_t *weights = task->weights + first * 9 * columns + column;
     for (size_t c = 0; c < count; c++) {
         vector u[8][8];
         weight_2d(variant, products, weights + c * 9 * columns, columns, u);
         for (size_t i = 0; i < products; i++) {
             for (size_t j = 0; j < products; j++) {
-                sums[i][j] += vector_absolute(u[i][j]);
+                squares[i][j] = vector_fma(u[i][j], u[i][j], squares[i][j]);
             }
         }
     }
     vector factors[8][8];
-    vector gains[8];
-    weight_gains(variant, products, gains);
     const vector output_scale = vector_load(task->output_scales + column);
     for (size_t i = 0; i < products; i++) {
         for (size_t j = 0; j < products; j++) {
-            /* Weights are at most 32767 and must be so again: what can be greatest is good enough,
-             * as only sums of few channels are smaller than it demands. */
-            const vector scale =
-                vector_max(sums[i][j] * (1.0f / CONV_INT16_WEIGHTS), gains[i] * gains[j]);
+            /* The least norm of integers that are not all zero is no hindrance. */
+            const vector norm = vector_max(vector_root(squares[i][j]), vector_set(1e-3f));
+            const vector scale = norm * (1.0f / CONV_INT16_WEIGHT_NORM);
             factors[i][j] = 1.0f / scale;
             vector_store(scales + (i * products + j) * task->scales_product_stride + column,
                          scale * output_scale);
