@@ -1,6 +1,6 @@
 #include "cpu_scenarios.h"
 
-#include "backend/cpu/tensor_kernels.h"
+#include "backend/cpu/conv_kernels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -341,9 +341,9 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
 {
     static const unsigned thread_counts[] = {1, 2, 3, 7};
     static const cpu_level levels[] = {
-#define TENSOR_KERNELS(kernels, level, family) level,
-#include "backend/cpu/tensor_kernels.def"
-#undef TENSOR_KERNELS
+#define CONV_KERNELS(kernels, level, family) level,
+#include "backend/cpu/conv_kernels.def"
+#undef CONV_KERNELS
     };
     cpu_features features;
     cpu_features_detect(&features);
@@ -354,7 +354,7 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
     float *expected = run_reference(&s);
     for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
         float *earlier = NULL;
-        if (levels[l] > features.level || tensor_kernels_find(levels[l])->level != levels[l]) {
+        if (levels[l] > features.level || conv_kernels_find(levels[l])->level != levels[l]) {
             continue;
         }
         for (size_t t = 0; t < sizeof thread_counts / sizeof *thread_counts; t++) {

@@ -196,7 +196,7 @@ static void attention_many(scenario *s, size_t heads, size_t width, float common
 static void build_attention_many(scenario *s)
 {
     const size_t heads = SCENARIO_PICK(s, 1, 2), width = SCENARIO_PICK(s, 7, 16, 40, 64, 150, 200);
-    attention_many(s, heads, width, 4);
+    attention_many(s, heads, width, 16);
 }
 
 static void build_attention_exact(scenario *s)
