@@ -337,7 +337,7 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
 }
 
 void scenario_check(scenario_builder build, const char *name, uint64_t seed, precision wanted,
-                    double tolerance)
+                    cpu_level most, double tolerance)
 {
     static const unsigned thread_counts[] = {1, 2, 3, 7};
     static const cpu_level levels[] = {
@@ -354,7 +354,8 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
     float *expected = run_reference(&s);
     for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
         float *earlier = NULL;
-        if (levels[l] > features.level || conv_kernels_find(levels[l])->level != levels[l]) {
+        if (levels[l] > features.level || levels[l] > most ||
+            conv_kernels_find(levels[l])->level != levels[l]) {
             continue;
         }
         for (size_t t = 0; t < sizeof thread_counts / sizeof *thread_counts; t++) {
@@ -367,69 +368,73 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
     scenario_free(&s);
 }
 
-char *scenario_steps(scenario_builder build, uint64_t seed)
-{
-    scenario s = {.seed = seed};
+/* A scenario's program of the plain level, for those that look at it instead of running it. */
+typedef struct lowered {
+    scenario s;
     thread_pool *pool;
     backend *b;
     weight_cache *weights;
-    const logger silent = {0};
     program p;
-    assert_ok(thread_pool_create(&pool, 1, error));
-    assert_ok(backend_cpu_create(&b, pool, CPU_LEVEL_PLAIN, error));
-    assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
-    scenario_build(&s, build, 1, 0);
-    const lower_options options = {.weights = weights, .precision = PRECISION_F32, .log = &silent};
-    assert_ok(b->functions->lower(b, s.g, &options, &p, error));
+} lowered;
+
+static void lowered_create(lowered *l, scenario_builder build, uint64_t seed, size_t batch,
+                           precision wanted)
+{
+    const logger silent = {0};
+    *l = (lowered){.s = {.seed = seed}};
+    assert_ok(thread_pool_create(&l->pool, 1, error));
+    assert_ok(backend_cpu_create(&l->b, l->pool, CPU_LEVEL_PLAIN, error));
+    assert_ok(weight_cache_create(&l->weights, SIZE_MAX, error));
+    scenario_build(&l->s, build, batch, 0);
+    const lower_options options = {.weights = l->weights, .precision = wanted, .log = &silent};
+    assert_ok(l->b->functions->lower(l->b, l->s.g, &options, &l->p, error));
+}
+
+static void lowered_destroy(lowered *l)
+{
+    program_destroy(l->b, &l->p);
+    weight_cache_destroy(&l->weights);
+    backend_destroy(&l->b);
+    thread_pool_destroy(&l->pool);
+    scenario_free(&l->s);
+}
+
+char *scenario_steps(scenario_builder build, uint64_t seed)
+{
+    lowered l;
+    lowered_create(&l, build, seed, 1, PRECISION_F32);
     text_buffer text = {0};
     double operations = 0;
-    for (int i = 0; i < p.step_count; i++) {
-        const operation op = s.g->nodes[p.steps[i].node].operation;
+    for (int i = 0; i < l.p.step_count; i++) {
+        const operation op = l.s.g->nodes[l.p.steps[i].node].operation;
         const bool product = op == OPERATION_CONV2D || op == OPERATION_LINEAR;
-        text_buffer_print(&text, "%s%s", i ? ", " : "", product ? "product" : p.steps[i].algorithm);
-        operations += p.steps[i].operations;
+        text_buffer_print(&text, "%s%s", i ? ", " : "",
+                          product ? "product" : l.p.steps[i].algorithm);
+        operations += l.p.steps[i].operations;
     }
     /* Nothing that the graph costs is lost in fusing. */
-    assert_true(fabs(operations - graph_cost(s.g, NULL)) <= 1e-9 * operations);
-    program_destroy(b, &p);
-    weight_cache_destroy(&weights);
-    backend_destroy(&b);
-    thread_pool_destroy(&pool);
-    scenario_free(&s);
+    assert_true(fabs(operations - graph_cost(l.s.g, NULL)) <= 1e-9 * operations);
+    lowered_destroy(&l);
     return text.data;
 }
 
 scenario_memory scenario_memory_of(scenario_builder build, size_t batch, precision wanted)
 {
-    scenario s = {.seed = 1};
-    thread_pool *pool;
-    backend *b;
-    weight_cache *weights;
-    const logger silent = {0};
-    program p;
-    assert_ok(thread_pool_create(&pool, 1, error));
-    assert_ok(backend_cpu_create(&b, pool, CPU_LEVEL_PLAIN, error));
-    assert_ok(weight_cache_create(&weights, SIZE_MAX, error));
-    scenario_build(&s, build, batch, 0);
-    const lower_options options = {.weights = weights, .precision = wanted, .log = &silent};
-    assert_ok(b->functions->lower(b, s.g, &options, &p, error));
+    lowered l;
+    lowered_create(&l, build, 1, batch, wanted);
     scenario_memory memory = {0};
-    for (int v = 0; v < p.value_count; v++) {
-        memory.bytes += p.values[v].bytes;
+    for (int v = 0; v < l.p.value_count; v++) {
+        memory.bytes += l.p.values[v].bytes;
     }
-    for (int t = 0; t < s.g->tensor_count; t++) {
-        const tensor *each = &s.g->tensors[t];
+    for (int t = 0; t < l.s.g->tensor_count; t++) {
+        const tensor *each = &l.s.g->tensors[t];
         const size_t bytes = graph_element_count(each) * element_size(each->type);
-        if (p.tensor_values[t] >= 0 && p.values[p.tensor_values[t]].bytes != bytes) {
-            assert_int_equal(p.values[p.tensor_values[t]].bytes, bytes / 2);
+        if (l.p.tensor_values[t] >= 0 && l.p.values[l.p.tensor_values[t]].bytes != bytes) {
+            assert_int_equal(l.p.values[l.p.tensor_values[t]].bytes, bytes / 2);
             memory.halves++;
         }
     }
-    program_destroy(b, &p);
-    weight_cache_destroy(&weights);
-    backend_destroy(&b);
-    thread_pool_destroy(&pool);
-    scenario_free(&s);
+    lowered_destroy(&l);
     return memory;
 }
 

@@ -193,10 +193,20 @@ static void attention_many(scenario *s, size_t heads, size_t width, float common
     output(s, graph_attention(s->g, q, k, v, (unsigned)heads, 2 / sqrtf((float)width), false));
 }
 
-static void build_attention_many(scenario *s)
+static void attention_many_widths(scenario *s, float common)
 {
     const size_t heads = SCENARIO_PICK(s, 1, 2), width = SCENARIO_PICK(s, 7, 16, 40, 64, 150, 200);
-    attention_many(s, heads, width, 16);
+    attention_many(s, heads, width, common);
+}
+
+static void build_attention_many(scenario *s)
+{
+    attention_many_widths(s, 16);
+}
+
+static void build_attention_16_bits(scenario *s)
+{
+    attention_many_widths(s, 0);
 }
 
 static void build_attention_exact(scenario *s)
@@ -576,7 +586,7 @@ static void test_scenarios(void **state)
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         for (unsigned seed = 1; seed <= scenarios[i].seeds; seed++) {
             scenario_check(scenarios[i].build, scenarios[i].name, seed, PRECISION_F32,
-                           scenarios[i].tolerance);
+                           CPU_LEVEL_AVX512_BF16, scenarios[i].tolerance);
         }
     }
 }
@@ -599,8 +609,14 @@ static void test_integers(void **state)
     for (size_t i = 0; i < sizeof integer_scenarios / sizeof *integer_scenarios; i++) {
         const scenario_entry *entry = &integer_scenarios[i];
         for (unsigned seed = 1; seed <= entry->seeds; seed++) {
-            scenario_check(entry->build, entry->name, seed, PRECISION_INT16, entry->tolerance);
+            scenario_check(entry->build, entry->name, seed, PRECISION_INT16, CPU_LEVEL_AVX512_BF16,
+                           entry->tolerance);
         }
+    }
+    /* Below VNNI all of attention is of 16 bits. */
+    for (unsigned seed = 1; seed <= 10; seed++) {
+        scenario_check(build_attention_16_bits, "attention of 16 bits", seed, PRECISION_INT16,
+                       CPU_LEVEL_AVX512, 8e-4);
     }
 }
 
