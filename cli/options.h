@@ -122,9 +122,9 @@ void options_print_help(const command *command, text_buffer *out);
 #define OPTION_ISA                                                                                 \
     {                                                                                              \
         .name = "isa", .kind = OPTION_CHOICE, .argument = "NAME",                                  \
-        .choices = "plain|neon|avx2|avx512|avx512vnni|avx512bf16",                                 \
-        .help = "A lower instruction set than the CPU has: plain, neon, avx2, avx512, avx512vnni," \
-                "\navx512bf16."                                                                    \
+        .choices = "plain|neon|avx2|avxvnni|avx512|avx512vnni|avx512bf16",                         \
+        .help = "A lower instruction set than the CPU has: plain, neon, avx2, avxvnni, avx512,"    \
+                "\navx512vnni, avx512bf16."                                                        \
     }
 
 #endif

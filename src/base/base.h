@@ -240,6 +240,7 @@ typedef enum cpu_level {
     CPU_LEVEL_PLAIN,       /* portable C */
     CPU_LEVEL_NEON,        /* AArch64 */
     CPU_LEVEL_AVX2,        /* AVX2 + FMA + F16C */
+    CPU_LEVEL_AVX_VNNI,    /* AVX2 + AVX-VNNI */
     CPU_LEVEL_AVX512,      /* AVX-512 F, BW, DQ, VL */
     CPU_LEVEL_AVX512_VNNI, /* + VNNI */
     CPU_LEVEL_AVX512_BF16  /* + VNNI + BF16 */
@@ -247,11 +248,14 @@ typedef enum cpu_level {
 
 typedef struct cpu_features {
     cpu_level level;                     /* the highest level that CPU and system both support */
+    bool avx_vnni;                       /* which not every CPU with AVX-512 has */
     size_t l1_bytes, l2_bytes, l3_bytes; /* data caches; 0 when unknown; l3 as seen by one core */
     char model[64];                      /* "AMD EPYC 7763", or "" */
 } cpu_features;
 
 void cpu_features_detect(cpu_features *features);
+/* Whether code of a level runs on such a machine. */
+bool cpu_level_runs(const cpu_features *features, cpu_level level);
 const char *cpu_level_name(cpu_level level); /* "avx2", ... */
 
 /* ---- random numbers (behaviour.md section 6) ----------------------------------------------- */

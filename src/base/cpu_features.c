@@ -37,7 +37,7 @@ static uint64_t enabled_states(void)
     return (uint64_t)high << 32 | low;
 }
 
-static cpu_level detect_level(void)
+static cpu_level detect_level(bool *avx_vnni)
 {
     cpuid_answer basic = ask(1, 0);
     cpuid_answer extended = ask(7, 0);
@@ -51,16 +51,17 @@ static cpu_level detect_level(void)
     if ((states & avx_states) != avx_states || !avx || !avx2 || !fma || !f16c) {
         return CPU_LEVEL_PLAIN;
     }
+    const unsigned more = extended.eax >= 1 ? ask(7, 1).eax : 0;
+    *avx_vnni = bit(more, 4);
     bool f = bit(extended.ebx, 16), dq = bit(extended.ebx, 17), bw = bit(extended.ebx, 30),
          vl = bit(extended.ebx, 31);
     if ((states & avx512_states) != avx512_states || !f || !dq || !bw || !vl) {
-        return CPU_LEVEL_AVX2;
+        return *avx_vnni ? CPU_LEVEL_AVX_VNNI : CPU_LEVEL_AVX2;
     }
     if (!bit(extended.ecx, 11)) {
         return CPU_LEVEL_AVX512;
     }
-    bool bf16 = extended.eax >= 1 && bit(ask(7, 1).eax, 5);
-    return bf16 ? CPU_LEVEL_AVX512_BF16 : CPU_LEVEL_AVX512_VNNI;
+    return bit(more, 5) ? CPU_LEVEL_AVX512_BF16 : CPU_LEVEL_AVX512_VNNI;
 }
 
 /* Leaf 4 (Intel) and leaf 0x8000001d (AMD) describe one cache a subleaf in the same form. */
@@ -119,7 +120,8 @@ static void read_model(char model[64])
 
 void cpu_features_detect(cpu_features *features)
 {
-    *features = (cpu_features){.level = detect_level()};
+    *features = (cpu_features){0};
+    features->level = detect_level(&features->avx_vnni);
     if (!read_caches(features, 0x8000001d)) {
         (void)read_caches(features, 4);
     }
@@ -175,6 +177,17 @@ void cpu_features_detect(cpu_features *features)
 
 #endif
 
+bool cpu_level_runs(const cpu_features *features, cpu_level level)
+{
+    if (level == CPU_LEVEL_PLAIN || level == features->level) {
+        return true;
+    }
+    if (level == CPU_LEVEL_NEON || features->level == CPU_LEVEL_NEON) {
+        return false;
+    }
+    return level == CPU_LEVEL_AVX_VNNI ? features->avx_vnni : level < features->level;
+}
+
 const char *cpu_level_name(cpu_level level)
 {
     switch (level) {
@@ -184,6 +197,8 @@ const char *cpu_level_name(cpu_level level)
         return "neon";
     case CPU_LEVEL_AVX2:
         return "avx2";
+    case CPU_LEVEL_AVX_VNNI:
+        return "avxvnni";
     case CPU_LEVEL_AVX512:
         return "avx512";
     case CPU_LEVEL_AVX512_VNNI:

@@ -25,15 +25,6 @@ static bool level_parse(const char *name, cpu_level *level)
     return false;
 }
 
-/* Whether a machine of level `has` can run code of level `wanted`. */
-static bool level_runs(cpu_level has, cpu_level wanted)
-{
-    if (wanted == CPU_LEVEL_NEON || has == CPU_LEVEL_NEON) {
-        return wanted == has || wanted == CPU_LEVEL_PLAIN;
-    }
-    return wanted <= has;
-}
-
 static onestep_status choose_level(const char *name, cpu_level *level, onestep_error *error)
 {
     cpu_features features;
@@ -47,7 +38,7 @@ static onestep_status choose_level(const char *name, cpu_level *level, onestep_e
         return error_set(error, ONESTEP_ERROR_ARGUMENT,
                          "instruction set \"%s\" is unknown (plain, neon, avx2, avx512...)", name);
     }
-    if (!level_runs(features.level, wanted)) {
+    if (!cpu_level_runs(&features, wanted)) {
         return error_set(error, ONESTEP_ERROR_UNSUPPORTED,
                          "instruction set %s is not what this CPU has (%s)", name,
                          cpu_level_name(features.level));

@@ -1,5 +1,5 @@
 /* The AVX-512 BF16 kernels through SIMDe, so that their code runs on every machine. */
-#include "conv_simde.h"
+#include "conv_tables.h"
 
 /* 64-byte vectors are passed between inlined functions only. */
 #pragma GCC diagnostic ignored "-Wpsabi"

@@ -354,7 +354,7 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
     float *expected = run_reference(&s);
     for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
         float *earlier = NULL;
-        if (levels[l] > features.level || levels[l] > most ||
+        if (!cpu_level_runs(&features, levels[l]) || levels[l] > most ||
             conv_kernels_find(levels[l])->level != levels[l]) {
             continue;
         }

@@ -1,7 +1,7 @@
 /* Convolutions of the cpu backend against a simple one in double precision: every kernel table
  * (through SIMDe where the machine lacks its level), every algorithm and precision, many shapes. */
 #include "conv_reference.h"
-#include "conv_simde.h"
+#include "conv_tables.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -29,29 +29,6 @@ static const cpu_level levels[] = {
 };
 
 enum { LEVELS = sizeof levels / sizeof levels[0] };
-
-/* The code of a level through SIMDe, or NULL. */
-static const conv_kernels *emulation_of(cpu_level level)
-{
-    return conv_kernels_find(level)->level != level ? NULL /* machines of another kind */
-           : level == CPU_LEVEL_AVX512              ? &conv_kernels_avx512_simde
-           : level == CPU_LEVEL_AVX512_VNNI         ? &conv_kernels_avx512vnni_simde
-           : level == CPU_LEVEL_AVX512_BF16         ? &conv_kernels_avx512bf16_simde
-                                                    : NULL;
-}
-
-/* The table that runs a level here: its own where the CPU has the level, the same code through
- * SIMDe where it does not, or NULL on machines of another kind. */
-static const conv_kernels *kernels_of(cpu_level level)
-{
-    cpu_features features;
-    cpu_features_detect(&features);
-    const conv_kernels *kernels = conv_kernels_find(level);
-    if (kernels->level != level) {
-        return NULL;
-    }
-    return level <= features.level ? kernels : emulation_of(level);
-}
 
 static void describe(char *text, size_t size, const conv_case *test, const conv_plan *plan)
 {

@@ -42,7 +42,7 @@ static void for_each_table(void (*test)(const tensor_kernels *k))
     cpu_features_detect(&features);
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         const tensor_kernels *k = tensor_kernels_find(levels[i]);
-        if (levels[i] <= features.level && k->level == levels[i]) {
+        if (cpu_level_runs(&features, levels[i]) && k->level == levels[i]) {
             test(k);
         }
     }
@@ -301,7 +301,7 @@ enum { ROWS = 5 };
 
 /* Blocks of one row of logits, put together, are its softmax. */
 static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_keys, bool causal,
-                          float deviation, double tolerance)
+                          bool integers, float deviation, double tolerance)
 {
     const size_t stride = size_round_up(block_keys, 16);
     const size_t first_query = causal ? keys / 3 : 0;
@@ -312,7 +312,10 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
         const size_t count = size_minimum(block_keys, keys - first);
         const size_t padded = size_round_up(count, 16);
         guarded_floats scores = {0};
+        guarded_halves rounded = {0};
         guarded_create(&scores, ROWS * stride, true);
+        guarded_halves_create(&rounded, ROWS * stride, true);
+        int16_t *whole = (int16_t *)rounded.values;
         for (size_t r = 0; r < ROWS; r++) {
             memcpy(scores.values + r * stride, logits[r] + first, count * sizeof(float));
         }
@@ -327,8 +330,13 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
             .largest = largest,
             .sum = sum,
             .factor = factor,
+            .integers = integers ? whole : NULL,
+            .integers_stride = stride,
         };
         k->softmax(&block);
+        for (size_t i = 0; integers && i < ROWS * stride; i++) {
+            scores.values[i] = (float)whole[i] / SOFTMAX_INTEGER;
+        }
         for (size_t r = 0; r < ROWS; r++) {
             for (size_t i = 0; i < first; i++) {
                 weights[r][i] *= factor[r];
@@ -339,6 +347,7 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
             }
         }
         guarded_destroy(&scores);
+        guarded_halves_destroy(&rounded);
     }
     for (size_t r = 0; r < ROWS; r++) {
         const size_t seen = causal ? size_minimum(keys, first_query + r + 1) : keys;
@@ -352,7 +361,7 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
         for (size_t i = 0; i < keys; i++) {
             const double expected = i < seen ? exp2((double)logits[r][i] - top) / total : 0;
             check_close("softmax", k, (double)logits[r][i], (double)(weights[r][i] / sum[r]),
-                        expected, tolerance, 1e-30);
+                        expected, tolerance, integers ? 1.1 * 0.5 / SOFTMAX_INTEGER : 1e-30);
         }
     }
 }
@@ -362,9 +371,12 @@ static void test_softmax_of(const tensor_kernels *k)
     for (size_t keys = 1; keys < 200; keys += 1 + keys / 12) {
         for (size_t block = 16; block <= 64; block += 24) {
             /* The difference of two large logits is rounded before it is a power of two. */
-            check_softmax(k, keys, block, false, 30, 1e-5);
-            check_softmax(k, keys, block, true, 30, 1e-5);
-            check_softmax(k, keys, block, false, 0.5f, 6e-7);
+            check_softmax(k, keys, block, false, false, 30, 1e-5);
+            check_softmax(k, keys, block, true, false, 30, 1e-5);
+            check_softmax(k, keys, block, false, false, 0.5f, 6e-7);
+            check_softmax(k, keys, block, false, true, 30, 1e-5);
+            check_softmax(k, keys, block, true, true, 3, 1e-5);
+            check_softmax(k, keys, block, false, true, 0.5f, 1e-5);
         }
     }
 }

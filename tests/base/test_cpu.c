@@ -29,7 +29,49 @@ static void features_are_plausible(void **state)
     assert_int_equal(features.level >= CPU_LEVEL_AVX2, avx2);
     assert_int_equal(features.level >= CPU_LEVEL_AVX512, avx512);
     assert_int_equal(features.level >= CPU_LEVEL_AVX512_VNNI, vnni);
+    assert_true(cpu_level_runs(&features, CPU_LEVEL_PLAIN));
+    assert_false(cpu_level_runs(&features, CPU_LEVEL_NEON));
+    assert_int_equal(cpu_level_runs(&features, CPU_LEVEL_AVX2), avx2);
+    assert_int_equal(cpu_level_runs(&features, CPU_LEVEL_AVX_VNNI), features.avx_vnni);
+    assert_int_equal(cpu_level_runs(&features, CPU_LEVEL_AVX512_VNNI), vnni);
 #endif
+}
+
+/* Levels are in order but for AVX-VNNI, which a CPU has or lacks beside AVX-512. */
+static void levels_run_where_they_can(void **state)
+{
+    static const struct {
+        cpu_level has;
+        bool avx_vnni;
+        cpu_level runs[6];
+        size_t count;
+    } cases[] = {
+        {CPU_LEVEL_PLAIN, false, {CPU_LEVEL_PLAIN}, 1},
+        {CPU_LEVEL_NEON, false, {CPU_LEVEL_PLAIN, CPU_LEVEL_NEON}, 2},
+        {CPU_LEVEL_AVX2, false, {CPU_LEVEL_PLAIN, CPU_LEVEL_AVX2}, 2},
+        {CPU_LEVEL_AVX_VNNI, true, {CPU_LEVEL_PLAIN, CPU_LEVEL_AVX2, CPU_LEVEL_AVX_VNNI}, 3},
+        {CPU_LEVEL_AVX512_VNNI,
+         false,
+         {CPU_LEVEL_PLAIN, CPU_LEVEL_AVX2, CPU_LEVEL_AVX512, CPU_LEVEL_AVX512_VNNI},
+         4},
+        {CPU_LEVEL_AVX512_BF16,
+         true,
+         {CPU_LEVEL_PLAIN, CPU_LEVEL_AVX2, CPU_LEVEL_AVX_VNNI, CPU_LEVEL_AVX512,
+          CPU_LEVEL_AVX512_VNNI, CPU_LEVEL_AVX512_BF16},
+         6},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const cpu_features features = {.level = cases[i].has, .avx_vnni = cases[i].avx_vnni};
+        size_t runs = 0;
+        for (int l = CPU_LEVEL_PLAIN; l <= CPU_LEVEL_AVX512_BF16; l++) {
+            if (cpu_level_runs(&features, (cpu_level)l)) {
+                assert_true(runs < cases[i].count && cases[i].runs[runs] == (cpu_level)l);
+                runs++;
+            }
+        }
+        assert_int_equal(runs, cases[i].count);
+    }
 }
 
 static void levels_have_names(void **state)
@@ -38,6 +80,7 @@ static void levels_have_names(void **state)
     assert_string_equal(cpu_level_name(CPU_LEVEL_PLAIN), "plain");
     assert_string_equal(cpu_level_name(CPU_LEVEL_NEON), "neon");
     assert_string_equal(cpu_level_name(CPU_LEVEL_AVX2), "avx2");
+    assert_string_equal(cpu_level_name(CPU_LEVEL_AVX_VNNI), "avxvnni");
     assert_string_equal(cpu_level_name(CPU_LEVEL_AVX512), "avx512");
     assert_string_equal(cpu_level_name(CPU_LEVEL_AVX512_VNNI), "avx512vnni");
     assert_string_equal(cpu_level_name(CPU_LEVEL_AVX512_BF16), "avx512bf16");
@@ -169,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(features_are_plausible),
+        cmocka_unit_test(levels_run_where_they_can),
         cmocka_unit_test(levels_have_names),
         cmocka_unit_test(count_follows_the_affinity_mask),
         cmocka_unit_test_setup_teardown(quotas_of_version_2, make_root, remove_root),

@@ -65,7 +65,9 @@ static double predict_seconds(const attention_plan *plan, const conv_kernels *pr
 {
     const attention_shape *shape = &plan->shape;
     double rate = with_integers(plan) ? 64e9 : 43e9, softmax = 0.35e-9;
-    if (products->level >= CPU_LEVEL_AVX512) {
+    if (products->level == CPU_LEVEL_AVX_VNNI && with_integers(plan)) {
+        rate = 85e9;
+    } else if (products->level >= CPU_LEVEL_AVX512) {
         rate *= 1.9;
         softmax /= 1.9;
     } else if (products->level < CPU_LEVEL_AVX2) {

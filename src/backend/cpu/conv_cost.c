@@ -27,7 +27,7 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
         .phase = 5e-6,
     };
     if (integers) {
-        rates.product *= 1.55;
+        rates.product *= kernels->level == CPU_LEVEL_AVX_VNNI ? 1.9 : 1.55;
         rates.input *= 1.5;
         rates.weight *= 1.6;
         rates.load /= 2;

@@ -1,0 +1,260 @@
+/* The matrix products of integers in 256-bit vectors: vpmaddwd and vpaddd, or with CONV_AVX_VNNI
+ * vpdpwssd, and vpdpbusd for bytes.
+ *
+ * A tile of 6 rows and 16 columns needs 12 accumulators, 2 registers of B, 1 of A and 1 for a
+ * product: all 16. Compilers spill some of them, which costs 40 %, so the loop of whole tiles is
+ * assembly; the same in intrinsics computes the last rows. */
+#ifndef ONESTEP_BACKEND_CPU_CONV_AVX2_PAIRS_H
+#define ONESTEP_BACKEND_CPU_CONV_AVX2_PAIRS_H
+
+#if defined(__x86_64__) && !defined(CONV_NO_ASSEMBLY)
+#define CONV_ASSEMBLY 1
+#else
+#define CONV_ASSEMBLY 0
+#endif
+
+/* AVX-VNNI has instructions of AVX-512 VNNI in the older encoding. Tests run the other one on
+ * machines that have only that. */
+#ifndef CONV_ENCODING
+#define CONV_ENCODING "%{vex%} "
+#endif
+
+/* C (+)= sums * row scale * column scales, for one row. */
+ALWAYS_INLINE void store_row(const conv_multiply_pairs *task, size_t row,
+                             const float *column_scales, float *c, __m256i left, __m256i right)
+{
+    const __m256 scale = _mm256_set1_ps(task->row_scales[task->scale_offsets[row]]);
+    __m256 first = _mm256_mul_ps(_mm256_cvtepi32_ps(left), _mm256_loadu_ps(column_scales));
+    __m256 second = _mm256_mul_ps(_mm256_cvtepi32_ps(right), _mm256_loadu_ps(column_scales + 8));
+    if (task->accumulate) {
+        first = _mm256_fmadd_ps(first, scale, _mm256_loadu_ps(c));
+        second = _mm256_fmadd_ps(second, scale, _mm256_loadu_ps(c + 8));
+    } else {
+        first = _mm256_mul_ps(first, scale);
+        second = _mm256_mul_ps(second, scale);
+    }
+    _mm256_storeu_ps(c, first);
+    _mm256_storeu_ps(c + 8, second);
+}
+
+/* Sums of products of two signed words, or of four unsigned and signed bytes. */
+ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i a, __m256i b, const bool bytes)
+{
+    if (!bytes) {
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    }
+    const __m256i even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
+    const __m256i even_b = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
+    const __m256i odd_a = _mm256_srli_epi16(a, 8), odd_b = _mm256_srai_epi16(b, 8);
+    return _mm256_add_epi32(_mm256_add_epi32(sum, _mm256_madd_epi16(even_a, even_b)),
+                            _mm256_madd_epi16(odd_a, odd_b));
+}
+
+/* What the sums of a panel's columns begin with. */
+ALWAYS_INLINE void begin_sums(const conv_multiply_pairs *task, size_t column, const bool bytes,
+                              __m256i *sums, const size_t rows)
+{
+    __m256i left = _mm256_setzero_si256(), right = left;
+    if (bytes) {
+        left = _mm256_loadu_si256((const __m256i *)(const void *)(task->column_begins + column));
+        right =
+            _mm256_loadu_si256((const __m256i *)(const void *)(task->column_begins + column + 8));
+    }
+#pragma GCC unroll 6
+    for (size_t r = 0; r < rows; r++) {
+        sums[2 * r] = left;
+        sums[2 * r + 1] = right;
+    }
+}
+
+/* `rows` is a constant in every copy of this function. */
+ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, const int16_t *b,
+                                 size_t column, float *c, const bool bytes, const size_t rows)
+{
+    const int16_t *a[ROWS];
+    __m256i sums[2 * ROWS];
+    begin_sums(task, column, bytes, sums, rows);
+    for (size_t r = 0; r < rows; r++) {
+        a[r] = task->a + task->offsets[row + r];
+    }
+    for (size_t pair = 0; pair < task->pairs; pair++) {
+        const __m256i *columns = (const __m256i *)(const void *)(b + pair * COLUMNS * 2);
+        const __m256i b0 = _mm256_loadu_si256(columns);
+        const __m256i b1 = _mm256_loadu_si256(columns + 1);
+#pragma GCC unroll 6
+        for (size_t r = 0; r < rows; r++) {
+            int32_t both;
+            memcpy(&both, a[r] + 2 * pair, sizeof both);
+            const __m256i value = _mm256_set1_epi32(both);
+            sums[2 * r] = add_products(sums[2 * r], value, b0, bytes);
+            sums[2 * r + 1] = add_products(sums[2 * r + 1], value, b1, bytes);
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        store_row(task, row + r, task->column_scales + column, c + r * task->c_stride, sums[2 * r],
+                  sums[2 * r + 1]);
+    }
+}
+
+#if CONV_ASSEMBLY
+#define CLEAR(left, right)                                                                         \
+    " vpxor %[s" #left "], %[s" #left "], %[s" #left "]\n"                                         \
+    " vpxor %[s" #right "], %[s" #right "], %[s" #right "]\n"
+#ifdef CONV_AVX_VNNI
+#define BEGIN(left, right)                                                                         \
+    " vmovdqu (%[stop]), %[s" #left "]\n"                                                          \
+    " vmovdqu 32(%[stop]), %[s" #right "]\n"
+#define ADD_ROW(instruction, r, left, right)                                                       \
+    " vpbroadcastd (%[a" #r "], %[pair], 4), %%ymm15\n"                                            \
+    " " CONV_ENCODING instruction " %%ymm12, %%ymm15, %[s" #left "]\n"                             \
+    " " CONV_ENCODING instruction " %%ymm13, %%ymm15, %[s" #right "]\n"
+#define WORDS_ROW(r, left, right) ADD_ROW("vpdpwssd", r, left, right)
+#define BYTES_ROW(r, left, right) ADD_ROW("vpdpbusd", r, left, right)
+#else
+#define WORDS_ROW(r, left, right)                                                                  \
+    " vpbroadcastd (%[a" #r "], %[pair], 4), %%ymm15\n"                                            \
+    " vpmaddwd %%ymm12, %%ymm15, %%ymm14\n"                                                        \
+    " vpmaddwd %%ymm13, %%ymm15, %%ymm15\n"                                                        \
+    " vpaddd %%ymm14, %[s" #left "], %[s" #left "]\n"                                              \
+    " vpaddd %%ymm15, %[s" #right "], %[s" #right "]\n"
+#endif
+#define FETCH(r)          " prefetcht0 (%[a" #r "], %[ahead], 4)\n"
+#define EACH_FETCH        FETCH(0) FETCH(1) FETCH(2) FETCH(3) FETCH(4) FETCH(5)
+#define EACH_BEGIN(begin) begin(0, 1) begin(2, 3) begin(4, 5) begin(6, 7) begin(8, 9) begin(10, 11)
+#define EACH_ROW(row)                                                                              \
+    row(0, 0, 1) row(1, 2, 3) row(2, 4, 5) row(3, 6, 7) row(4, 8, 9) row(5, 10, 11)
+/* `stop` is where the sums' beginnings are at first. */
+/* clang-format off */
+#define TILE_LOOP(begin, row)                                                                      \
+    __asm__ volatile(                                                                              \
+        EACH_BEGIN(begin)                                                                          \
+        "2:\n"                                                                                     \
+        " lea 1024(%[b]), %[stop]\n"                                                               \
+        " cmp %[end], %[stop]\n"                                                                   \
+        " cmova %[end], %[stop]\n"                                                                 \
+        EACH_FETCH                                                                                 \
+        " prefetcht1 (%[next_b])\n"                                                                \
+        " prefetcht1 64(%[next_b])\n"                                                              \
+        " add $128, %[next_b]\n"                                                                   \
+        " add $16, %[ahead]\n"                                                                     \
+        " .p2align 4\n"                                                                            \
+        "1:\n"                                                                                     \
+        " vmovdqu (%[b]), %%ymm12\n"                                                               \
+        " vmovdqu 32(%[b]), %%ymm13\n"                                                             \
+        EACH_ROW(row)                                                                              \
+        " add $64, %[b]\n"                                                                         \
+        " inc %[pair]\n"                                                                           \
+        " cmp %[stop], %[b]\n"                                                                     \
+        " jne 1b\n"                                                                                \
+        " cmp %[end], %[b]\n"                                                                      \
+        " jne 2b\n"                                                                                \
+        : [s0] "=&x"(sums[0]), [s1] "=&x"(sums[1]), [s2] "=&x"(sums[2]), [s3] "=&x"(sums[3]),      \
+          [s4] "=&x"(sums[4]), [s5] "=&x"(sums[5]), [s6] "=&x"(sums[6]), [s7] "=&x"(sums[7]),      \
+          [s8] "=&x"(sums[8]), [s9] "=&x"(sums[9]), [s10] "=&x"(sums[10]), [s11] "=&x"(sums[11]),  \
+          [b] "+r"(b), [pair] "+r"(pair), [ahead] "+r"(ahead), [next_b] "+r"(next_b),              \
+          [stop] "+r"(stop)                                                                        \
+        : [a0] "r"(a[0]), [a1] "r"(a[1]), [a2] "r"(a[2]), [a3] "r"(a[3]), [a4] "r"(a[4]),          \
+          [a5] "r"(a[5]), [end] "r"(end)                                                           \
+        : "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc")
+/* clang-format on */
+
+/* Six rows. Their lines of C are prefetched, and every 16 pairs the next lines of the rows after
+ * these (`ahead` pairs further on) and two lines of the next panel. */
+ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
+                                  size_t column, float *c, size_t ahead, const int16_t *next_b,
+                                  const bool bytes)
+{
+    const int16_t *a[ROWS];
+    const int16_t *end = b + task->pairs * COLUMNS * 2;
+    const void *stop = bytes ? task->column_begins + column : NULL;
+    __m256i sums[2 * ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        a[r] = task->a + task->offsets[row + r];
+        __builtin_prefetch(c + r * task->c_stride, 1);
+    }
+    size_t pair = 0;
+#ifdef CONV_AVX_VNNI
+    if (bytes) {
+        TILE_LOOP(BEGIN, BYTES_ROW);
+    } else {
+        TILE_LOOP(CLEAR, WORDS_ROW);
+    }
+#else
+    TILE_LOOP(CLEAR, WORDS_ROW);
+#endif
+    for (size_t r = 0; r < ROWS; r++) {
+        store_row(task, row + r, task->column_scales + column, c + r * task->c_stride, sums[2 * r],
+                  sums[2 * r + 1]);
+    }
+}
+#else
+ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
+                                  size_t column, float *c, size_t ahead, const int16_t *next_b,
+                                  const bool bytes)
+{
+    (void)ahead;
+    (void)next_b;
+    multiply_rows(task, row, b, column, c, bytes, ROWS);
+}
+#endif
+
+ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bytes)
+{
+    /* In pairs, as the assembly counts; a hint may point anywhere. */
+    const size_t next_matrix =
+        task->next_a ? ((uintptr_t)task->next_a - (uintptr_t)task->a) / (2 * sizeof(int16_t)) : 0;
+    for (size_t panel = 0; panel < task->panels; panel++) {
+        const int16_t *b = task->b + panel * task->b_stride;
+        const bool last = panel + 1 == task->panels;
+        const int16_t *next_b = last ? task->next_b : b + task->b_stride;
+        const size_t column = panel * task->column_scales_stride;
+        float *c = task->c + panel * COLUMNS;
+        size_t row = 0;
+        for (; row + ROWS <= task->rows; row += ROWS) {
+            /* The rows after these, or in the last panel these rows of the next matrix. */
+            const bool onward = !last && row + 2 * ROWS <= task->rows;
+            const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2
+                                 : last ? next_matrix
+                                        : 0;
+            multiply_whole(task, row, b, column, c + row * task->c_stride, ahead, next_b, bytes);
+            next_b += task->pairs / 16 * 64;
+        }
+        float *rest = c + row * task->c_stride;
+        switch (task->rows - row) {
+        case 1:
+            multiply_rows(task, row, b, column, rest, bytes, 1);
+            break;
+        case 2:
+            multiply_rows(task, row, b, column, rest, bytes, 2);
+            break;
+        case 3:
+            multiply_rows(task, row, b, column, rest, bytes, 3);
+            break;
+        case 4:
+            multiply_rows(task, row, b, column, rest, bytes, 4);
+            break;
+        case 5:
+            multiply_rows(task, row, b, column, rest, bytes, 5);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void multiply_int16(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, false);
+}
+
+#ifdef CONV_AVX_VNNI
+static void multiply_int8(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, true);
+}
+#define INT8_KERNELS .multiply_int8 = multiply_int8,
+#else
+#define INT8_KERNELS
+#endif
+
+#endif
