@@ -40,61 +40,103 @@ static void add_full(const named_tensor *full, float scale, size_t first_number,
     }
 }
 
-void weight_rank_tile_plain(float (*product)[TILE_COLUMNS], const float (*up)[TILE_RANKS],
-                            const float (*down)[TILE_COLUMNS], size_t rows, size_t columns,
-                            size_t ranks)
+void weight_rank_plain(const weight_rank_tile *tile)
 {
-    for (size_t row = 0; row < rows; row++) {
-        for (size_t r = 0; r < ranks; r++) {
-            float factor = up[row][r];
-            for (size_t c = 0; c < columns; c++) {
-                product[row][c] += factor * down[r][c];
+    for (size_t row = 0; row < tile->rows; row++) {
+        float sums[TILE_COLUMNS] = {0};
+        if (tile->before) {
+            memcpy(sums, tile->before[row], tile->columns * sizeof *sums);
+        }
+        for (size_t r = 0; r < tile->ranks; r++) {
+            const float factor = tile->up[row][r];
+            for (size_t c = 0; c < tile->columns; c++) {
+                sums[c] += factor * tile->down[r][c];
             }
+        }
+        if (tile->after) {
+            memcpy(tile->after[row], sums, tile->columns * sizeof *sums);
+            continue;
+        }
+        float *result = tile->result + row * tile->result_stride;
+        for (size_t c = 0; c < tile->columns; c++) {
+            result[c] += tile->scale * sums[c];
         }
     }
 }
 
-static weight_rank_tile choose_tile(void)
+typedef void (*tile_function)(const weight_rank_tile *tile);
+
+static tile_function choose_tile(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return weight_rank_tile_avx2;
+        return weight_rank_avx2;
     }
 #endif
-    return weight_rank_tile_plain;
+    return weight_rank_plain;
 }
 
 /* result += scale * up * down for rows first..first+rows-1, at most TILE_ROWS. `down` is converted
  * once for all of them. */
 static void add_low_rank(const weight_term *term, float scale, size_t first, size_t rows,
-                         size_t length, weight_rank_tile tile, float *result)
+                         size_t length, tile_function run, float *result)
 {
     _Alignas(64) float up[TILE_ROWS][TILE_RANKS], down[TILE_RANKS][TILE_COLUMNS],
-        product[TILE_ROWS][TILE_COLUMNS];
-    size_t rank = term->down->shape[0];
+        sums[TILE_ROWS][TILE_COLUMNS];
+    const size_t rank = term->down->shape[0];
     memset(down, 0, sizeof down);
     for (size_t column = 0; column < length; column += TILE_COLUMNS) {
-        size_t columns = size_minimum(TILE_COLUMNS, length - column);
-        memset(product, 0, rows * sizeof *product);
+        weight_rank_tile tile = {
+            .rows = rows,
+            .columns = size_minimum(TILE_COLUMNS, length - column),
+            .up = (const float(*)[TILE_RANKS])up,
+            .down = (const float(*)[TILE_COLUMNS])down,
+            .scale = scale,
+            .result = result + column,
+            .result_stride = length,
+        };
         for (size_t r = 0; r < rank; r += TILE_RANKS) {
-            size_t ranks = size_minimum(TILE_RANKS, rank - r);
-            for (size_t i = 0; i < ranks; i++) {
+            tile.ranks = size_minimum(TILE_RANKS, rank - r);
+            for (size_t i = 0; i < tile.ranks; i++) {
                 convert_to_float(down[i], tensor_at(term->down, r + i, length, column),
-                                 term->down->type, columns);
+                                 term->down->type, tile.columns);
             }
             /* With one tile of ranks, `up` stays the same for all columns. */
             for (size_t row = 0; row < rows && (column == 0 || rank > TILE_RANKS); row++) {
                 convert_to_float(up[row], tensor_at(term->up, first + row, rank, r), term->up->type,
-                                 ranks);
+                                 tile.ranks);
             }
-            tile(product, (const float(*)[TILE_RANKS])up, (const float(*)[TILE_COLUMNS])down, rows,
-                 columns, ranks);
+            tile.before = r > 0 ? (const float(*)[TILE_COLUMNS])sums : NULL;
+            tile.after = r + TILE_RANKS < rank ? sums : NULL;
+            run(&tile);
         }
-        for (size_t row = 0; row < rows; row++) {
-            float *to = result + row * length + column;
-            for (size_t c = 0; c < columns; c++) {
-                to[c] += scale * product[row][c];
-            }
+    }
+}
+
+/* At most TILE_ROWS rows, which stay in the second-level cache from one term to the next if they
+ * can.
+ */
+static void evaluate_rows(const weight_expression *weight, const float *scalars, size_t first,
+                          size_t rows, tile_function tile, float *result)
+{
+    const size_t length = row_length(weight);
+    bool is_first = true;
+    for (unsigned t = 0; t < weight->term_count; t++) {
+        const weight_term *term = &weight->terms[t];
+        const float scale = coefficient_value(term->scale, scalars);
+        if (term->full && scale != 0.0f) {
+            add_full(term->full, scale, first * length, rows * length, is_first, result);
+            is_first = false;
+        }
+    }
+    if (is_first) {
+        memset(result, 0, rows * length * sizeof *result);
+    }
+    for (unsigned t = 0; t < weight->term_count; t++) {
+        const weight_term *term = &weight->terms[t];
+        const float scale = coefficient_value(term->scale, scalars);
+        if (!term->full && scale != 0.0f) {
+            add_low_rank(term, scale, first, rows, length, tile, result);
         }
     }
 }
@@ -102,26 +144,9 @@ static void add_low_rank(const weight_term *term, float scale, size_t first, siz
 void weight_evaluate(const weight_expression *weight, const float *scalars, size_t first,
                      size_t count, float *result)
 {
-    size_t length = row_length(weight);
-    bool is_first = true;
-    for (unsigned t = 0; t < weight->term_count; t++) {
-        const weight_term *term = &weight->terms[t];
-        float scale = coefficient_value(term->scale, scalars);
-        if (term->full && scale != 0.0f) {
-            add_full(term->full, scale, first * length, count * length, is_first, result);
-            is_first = false;
-        }
-    }
-    if (is_first) {
-        memset(result, 0, count * length * sizeof *result);
-    }
-    weight_rank_tile tile = choose_tile();
-    for (unsigned t = 0; t < weight->term_count; t++) {
-        const weight_term *term = &weight->terms[t];
-        float scale = coefficient_value(term->scale, scalars);
-        for (size_t row = 0; row < count && !term->full && scale != 0.0f; row += TILE_ROWS) {
-            add_low_rank(term, scale, first + row, size_minimum(TILE_ROWS, count - row), length,
-                         tile, result + row * length);
-        }
+    const tile_function tile = choose_tile();
+    for (size_t row = 0; row < count; row += TILE_ROWS) {
+        evaluate_rows(weight, scalars, first + row, size_minimum(TILE_ROWS, count - row), tile,
+                      result + row * row_length(weight));
     }
 }

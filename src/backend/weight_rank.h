@@ -5,23 +5,25 @@
 #include <stddef.h>
 
 /* One tile of a product: up to TILE_ROWS rows, TILE_COLUMNS columns, TILE_RANKS of the sum. Small
- * enough that all three parts together stay in the first-level cache, or nearly. */
+ * enough that its parts together stay in the first-level cache, or nearly. */
 #define TILE_ROWS    48
 #define TILE_COLUMNS 64
 #define TILE_RANKS   64
 
-/* product[row][column] += sum over r of up[row][r] * down[r][column], r ascending, so that a number
- * does not depend on the tile it falls into. `columns` and `rows` may be less than the tile's; the
- * arrays always have the tile's row lengths, and down's unused columns are readable. */
-typedef void (*weight_rank_tile)(float (*product)[TILE_COLUMNS], const float (*up)[TILE_RANKS],
-                                 const float (*down)[TILE_COLUMNS], size_t rows, size_t columns,
-                                 size_t ranks);
+/* sum[row][column] = before[row][column] + sum over r of up[row][r] * down[r][column], r ascending,
+ * so that a number does not depend on the tile it falls into; then result += scale * sum. */
+typedef struct weight_rank_tile {
+    size_t rows, columns, ranks; /* at most the tile's */
+    const float (*up)[TILE_RANKS];
+    const float (*down)[TILE_COLUMNS];   /* columns behind `columns` are readable */
+    const float (*before)[TILE_COLUMNS]; /* sums of earlier ranks; NULL: none */
+    float (*after)[TILE_COLUMNS];        /* NULL, or where sums go instead: more ranks follow */
+    float scale;
+    float *result;        /* of the tile's first number */
+    size_t result_stride; /* between rows */
+} weight_rank_tile;
 
-void weight_rank_tile_plain(float (*product)[TILE_COLUMNS], const float (*up)[TILE_RANKS],
-                            const float (*down)[TILE_COLUMNS], size_t rows, size_t columns,
-                            size_t ranks);
-void weight_rank_tile_avx2(float (*product)[TILE_COLUMNS], const float (*up)[TILE_RANKS],
-                           const float (*down)[TILE_COLUMNS], size_t rows, size_t columns,
-                           size_t ranks);
+void weight_rank_plain(const weight_rank_tile *tile);
+void weight_rank_avx2(const weight_rank_tile *tile);
 
 #endif

@@ -216,7 +216,52 @@ static void test_splits(void **state)
     test_weight_destroy(w);
 }
 
-/* The fast tile against the plain one, for every number of rows and many of columns and ranks. */
+#if defined(__x86_64__)
+/* The fast tile against the plain one, with sums from before or after; nothing beside the tile is
+ * touched. */
+static void check_tile(size_t rows, size_t columns, size_t ranks, bool before, bool after)
+{
+    enum { STRIDE = TILE_COLUMNS + 3 };
+    static float up[TILE_ROWS][TILE_RANKS], down[TILE_RANKS][TILE_COLUMNS],
+        sums[TILE_ROWS][TILE_COLUMNS], starts[TILE_ROWS][STRIDE];
+    static float kept[2][TILE_ROWS][TILE_COLUMNS], results[2][TILE_ROWS][STRIDE];
+    fill_random(&up[0][0], sizeof up / sizeof(float), 1, 1.0f);
+    fill_random(&down[0][0], sizeof down / sizeof(float), 2, 1.0f);
+    fill_random(&sums[0][0], sizeof sums / sizeof(float), 3, 1.0f);
+    fill_random(&starts[0][0], sizeof starts / sizeof(float), 4, 1.0f);
+    for (size_t fast = 0; fast < 2; fast++) {
+        memcpy(results[fast], starts, sizeof starts);
+        memcpy(kept[fast], sums, sizeof sums);
+        const weight_rank_tile tile = {
+            .rows = rows,
+            .columns = columns,
+            .ranks = ranks,
+            .up = (const float(*)[TILE_RANKS])up,
+            .down = (const float(*)[TILE_COLUMNS])down,
+            .before = before ? (const float(*)[TILE_COLUMNS])sums : NULL,
+            .after = after ? kept[fast] : NULL,
+            .scale = 0.7f,
+            .result = &results[fast][0][0],
+            .result_stride = STRIDE,
+        };
+        (fast ? weight_rank_avx2 : weight_rank_plain)(&tile);
+    }
+    for (size_t row = 0; row < TILE_ROWS; row++) {
+        for (size_t c = 0; c < STRIDE; c++) {
+            const bool inside = row < rows && c < columns;
+            assert_true(fabsf(results[1][row][c] - results[0][row][c]) < 2e-5f);
+            assert_int_equal(results[1][row][c] != starts[row][c], inside && !after);
+            if (c < TILE_COLUMNS && inside) {
+                assert_true(fabsf(kept[1][row][c] - kept[0][row][c]) < 2e-5f);
+                assert_int_equal(kept[1][row][c] != sums[row][c], after);
+            } else if (c < TILE_COLUMNS && row >= rows) {
+                assert_true(kept[1][row][c] == sums[row][c]);
+            }
+        }
+    }
+}
+#endif
+
 static void test_tiles(void **state)
 {
     (void)state;
@@ -224,28 +269,11 @@ static void test_tiles(void **state)
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
         skip();
     }
-    static float up[TILE_ROWS][TILE_RANKS], down[TILE_RANKS][TILE_COLUMNS],
-        start[TILE_ROWS][TILE_COLUMNS], plain[TILE_ROWS][TILE_COLUMNS],
-        fast[TILE_ROWS][TILE_COLUMNS];
-    fill_random(&up[0][0], sizeof up / sizeof(float), 1, 1.0f);
-    fill_random(&down[0][0], sizeof down / sizeof(float), 2, 1.0f);
-    fill_random(&start[0][0], sizeof start / sizeof(float), 3, 1.0f);
-    for (size_t rows = 1; rows <= TILE_ROWS; rows++) {
+    for (size_t rows = 1; rows <= TILE_ROWS; rows += 1 + rows / 8) {
         for (size_t columns = 1; columns <= TILE_COLUMNS; columns += 7) {
-            for (size_t ranks = 1; ranks <= TILE_RANKS; ranks += 9) {
-                memcpy(plain, start, sizeof plain);
-                memcpy(fast, start, sizeof fast);
-                weight_rank_tile_plain(plain, (const float(*)[TILE_RANKS])up,
-                                       (const float(*)[TILE_COLUMNS])down, rows, columns, ranks);
-                weight_rank_tile_avx2(fast, (const float(*)[TILE_RANKS])up,
-                                      (const float(*)[TILE_COLUMNS])down, rows, columns, ranks);
-                for (size_t row = 0; row < TILE_ROWS; row++) {
-                    for (size_t c = 0; c < columns && row < rows; c++) {
-                        assert_true(fabsf(fast[row][c] - plain[row][c]) < 2e-5f);
-                    }
-                    if (row >= rows) {
-                        assert_memory_equal(fast[row], start[row], sizeof fast[row]);
-                    }
+            for (size_t ranks = 1; ranks <= TILE_RANKS; ranks += 21) {
+                for (int kind = 0; kind < 4; kind++) {
+                    check_tile(rows, columns, ranks, (kind & 1) != 0, (kind & 2) != 0);
                 }
             }
         }
