@@ -31,6 +31,10 @@ function(onestep_isa_flags)
     elseif(stem MATCHES "_avx512bf16$")
       set(flags -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
         -mavx512bf16)
+    elseif(stem MATCHES "_neon$" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+      # GCC 12 loads all of a step's numbers before it multiplies, and has no registers left for sums.
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -fno-schedule-insns)
+      continue()
     else()
       continue()
     endif()

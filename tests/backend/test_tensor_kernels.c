@@ -353,7 +353,8 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
         const size_t seen = causal ? size_minimum(keys, first_query + r + 1) : keys;
         double top = -INFINITY, total = 0;
         for (size_t i = 0; i < seen; i++) {
-            top = fmax(top, (double)logits[r][i]);
+            const double logit = (double)logits[r][i];
+            top = logit > top ? logit : top;
         }
         for (size_t i = 0; i < seen; i++) {
             total += exp2((double)logits[r][i] - top);

@@ -70,6 +70,9 @@ static double predict_seconds(const attention_plan *plan, const conv_kernels *pr
     } else if (products->level >= CPU_LEVEL_AVX512) {
         rate *= 1.9;
         softmax /= 1.9;
+    } else if (products->level == CPU_LEVEL_NEON) {
+        rate /= 2;
+        softmax *= 2;
     } else if (products->level < CPU_LEVEL_AVX2) {
         rate /= 4;
         softmax *= 3;

@@ -14,6 +14,11 @@ const conv_kernels *conv_kernels_find(cpu_level level)
 #else
 #define CONV_KERNELS_X86(name)
 #endif
+#if CONV_HAS_ARM
+#define CONV_KERNELS_ARM(name) &conv_kernels_##name,
+#else
+#define CONV_KERNELS_ARM(name)
+#endif
 #define CONV_KERNELS(name, level, family) CONV_KERNELS_##family(name)
 #include "backend/cpu/conv_kernels.def"
 #undef CONV_KERNELS

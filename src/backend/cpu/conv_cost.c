@@ -36,6 +36,13 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
         const bool vnni = kernels->level >= CPU_LEVEL_AVX512_VNNI;
         rates.product = !integers ? 53e9 : vnni ? 102e9 : 87e9;
         rates.weight = integers ? 0.25e-9 : 0.20e-9;
+    } else if (kernels->level == CPU_LEVEL_NEON) { /* half as wide as AVX2, in every respect */
+        rates.product /= 2;
+        rates.prologue *= 2;
+        rates.input *= 2;
+        rates.output *= 2;
+        rates.epilogue *= 2;
+        rates.weight *= 2;
     } else if (kernels->level < CPU_LEVEL_AVX2) {
         rates.product /= 4;
         rates.prologue *= 3;

@@ -201,7 +201,11 @@ typedef struct conv_kernels {
 #else
 #define CONV_HAS_X86 0
 #endif
-#define CONV_HAS_ANY 1
+#if defined(__aarch64__)
+#define CONV_HAS_ARM 1
+#else
+#define CONV_HAS_ARM 0
+#endif
 
 #define CONV_KERNELS(name, level, family) extern const conv_kernels conv_kernels_##name;
 #include "backend/cpu/conv_kernels.def"

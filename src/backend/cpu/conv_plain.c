@@ -8,6 +8,8 @@
 #define COLUMNS 16
 #define WIDTH   8 /* outputs at a time: 8 accumulators, 2 of B and 1 of A fit 16 registers */
 
+#include "backend/cpu/conv_portable_pairs.h"
+
 ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const float *b, float *c,
                                  const size_t rows)
 {
@@ -51,45 +53,6 @@ static void multiply(const conv_multiply *task)
         }
         for (; row < task->rows; row++) {
             multiply_tile(task, row, b, c + row * task->c_stride, 1);
-        }
-    }
-}
-
-/* One row of one panel: the even and odd values of a pair meet in 32-bit integers. */
-static void multiply_int16_row(const conv_multiply_pairs *task, size_t row, const int16_t *b,
-                               const float *column_scales, float *c)
-{
-    const int16_t *a = task->a + task->offsets[row];
-    vector_bits sums[COLUMNS / 4] = {{0}};
-    for (size_t pair = 0; pair < task->pairs; pair++) {
-        const int32_t even = a[2 * pair];
-        const int32_t odd = a[2 * pair + 1];
-#pragma GCC unroll 4
-        for (size_t i = 0; i < COLUMNS / 4; i++) {
-            vector_bits pairs;
-            memcpy(&pairs, b + (pair * COLUMNS + 4 * i) * 2, sizeof pairs);
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-            sums[i] += ((pairs << 16) >> 16) * even + (pairs >> 16) * odd;
-#else
-            sums[i] += (pairs >> 16) * even + ((pairs << 16) >> 16) * odd;
-#endif
-        }
-    }
-    const float scale = task->row_scales[task->scale_offsets[row]];
-    for (size_t i = 0; i < COLUMNS / 4; i++) {
-        const vector value =
-            __builtin_convertvector(sums[i], vector) * vector_load(column_scales + 4 * i) * scale;
-        vector_store(c + 4 * i, task->accumulate ? vector_load(c + 4 * i) + value : value);
-    }
-}
-
-static void multiply_int16(const conv_multiply_pairs *task)
-{
-    for (size_t panel = 0; panel < task->panels; panel++) {
-        for (size_t row = 0; row < task->rows; row++) {
-            multiply_int16_row(task, row, task->b + panel * task->b_stride,
-                               task->column_scales + panel * task->column_scales_stride,
-                               task->c + row * task->c_stride + panel * COLUMNS);
         }
     }
 }

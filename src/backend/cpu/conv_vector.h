@@ -3,7 +3,7 @@
  * conv_avx2.c, ...), each of which compiles its own copy under its own flags.
  *
  * CONV_VECTOR_FLOATS is set by the including file: 4 (any machine), 8 (AVX2+FMA) or 16 (AVX-512);
- * the file has also included its intrinsics header. */
+ * the file has also included its intrinsics header. CONV_NEON 1: the 4 are NEON's. */
 #ifndef ONESTEP_BACKEND_CPU_CONV_VECTOR_H
 #define ONESTEP_BACKEND_CPU_CONV_VECTOR_H
 
@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifndef CONV_NEON
+#define CONV_NEON 0
+#endif
 
 typedef float vector __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
 typedef int32_t vector_bits __attribute__((vector_size(4 * CONV_VECTOR_FLOATS)));
@@ -57,6 +61,8 @@ ALWAYS_INLINE vector vector_fma(vector a, vector b, vector c)
     return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif CONV_VECTOR_FLOATS == 8
     return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif CONV_NEON
+    return vfmaq_f32(c, a, b);
 #else
     return a * b + c;
 #endif
@@ -80,6 +86,8 @@ ALWAYS_INLINE vector vector_root(vector x)
     return (vector)_mm512_sqrt_ps((__m512)x);
 #elif CONV_VECTOR_FLOATS == 8
     return (vector)_mm256_sqrt_ps((__m256)x);
+#elif CONV_NEON
+    return vsqrtq_f32(x);
 #else
     return (vector){sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])};
 #endif
@@ -242,7 +250,12 @@ ALWAYS_INLINE vector vector_exp_negative(vector x, float factor)
  * time of a division. */
 ALWAYS_INLINE vector vector_reciprocal(vector x)
 {
-#if CONV_VECTOR_FLOATS == 4 || defined(CONV_SIMDE)
+#if CONV_NEON
+    /* 8 bits, 16 and 32; a division takes as long as ten multiplications. */
+    vector estimate = vrecpeq_f32(x);
+    estimate *= vrecpsq_f32(x, estimate);
+    return estimate * vrecpsq_f32(x, estimate);
+#elif CONV_VECTOR_FLOATS == 4 || defined(CONV_SIMDE)
     return 1.0f / x;
 #else
 #if CONV_VECTOR_FLOATS == 16

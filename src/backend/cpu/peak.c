@@ -51,6 +51,10 @@ static peak_loop choose_loop(cpu_level level)
     if (level >= CPU_LEVEL_AVX2) {
         return peak_loop_avx2;
     }
+#elif defined(__aarch64__)
+    if (level == CPU_LEVEL_NEON) {
+        return peak_loop_neon;
+    }
 #else
     (void)level;
 #endif

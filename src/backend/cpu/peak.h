@@ -11,5 +11,6 @@ typedef double (*peak_loop)(size_t rounds, float *sink);
 double peak_loop_plain(size_t rounds, float *sink);
 double peak_loop_avx2(size_t rounds, float *sink);
 double peak_loop_avx512(size_t rounds, float *sink);
+double peak_loop_neon(size_t rounds, float *sink);
 
 #endif

@@ -9,6 +9,11 @@ const tensor_kernels *tensor_kernels_find(cpu_level level)
 #else
 #define TENSOR_KERNELS_X86(name)
 #endif
+#if TENSOR_KERNELS_HAVE_ARM
+#define TENSOR_KERNELS_ARM(name) &tensor_kernels_##name,
+#else
+#define TENSOR_KERNELS_ARM(name)
+#endif
 #define TENSOR_KERNELS(name, level, family) TENSOR_KERNELS_##family(name)
 #include "backend/cpu/tensor_kernels.def"
 #undef TENSOR_KERNELS

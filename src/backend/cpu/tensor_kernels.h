@@ -66,6 +66,11 @@ typedef struct tensor_kernels {
 #else
 #define TENSOR_KERNELS_HAVE_X86 0
 #endif
+#if defined(__aarch64__)
+#define TENSOR_KERNELS_HAVE_ARM 1
+#else
+#define TENSOR_KERNELS_HAVE_ARM 0
+#endif
 
 #define TENSOR_KERNELS(name, level, family) extern const tensor_kernels tensor_kernels_##name;
 #include "backend/cpu/tensor_kernels.def"
