@@ -14,14 +14,13 @@
 #endif
 
 #define CONV_VECTOR_FLOATS 16
-#include "backend/cpu/conv_elements.h"
-#include "backend/cpu/conv_pack.h"
-#include "backend/cpu/winograd_transform.h"
 
 /* 24 accumulators, 2 registers of B and the broadcast value; 12 row pointers, B and the counter are
  * as many general registers as there are. */
 #define ROWS    12
 #define COLUMNS 32
+
+#include "backend/cpu/conv_table.h"
 
 /* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and
  * `lines` lines of the next panel of B (into L2) every 16 steps; and until its end the tile's own
@@ -322,21 +321,6 @@ static void round_bf16(const conv_quantise *task)
 #else
 #define BF16_KERNELS
 #endif
-
-static void epilogue_run(const conv_epilogue *task)
-{
-    epilogue_run_columns(task, COLUMNS);
-}
-
-/* The table of this file. */
-#define CONV_AVX512_TABLE(table_name, table_level)                                                 \
-    {                                                                                              \
-        .name = table_name, .level = table_level, .rows = ROWS, .columns = COLUMNS,                \
-        .multiply = multiply, .prologue = prologue_run, .epilogue = epilogue_run,                  \
-        .winograd_input = winograd_input_run, .winograd_weights = winograd_weights_run,            \
-        .winograd_output = winograd_output_run, .multiply_int16 = multiply_int16,                  \
-        .quantise = quantise_run, .winograd_weights_int16 = winograd_weights_int16_run,            \
-        .pack = pack_run, INT8_KERNELS BF16_KERNELS                                                \
-    }
+#define AVX512_KERNELS INT8_KERNELS BF16_KERNELS
 
 #endif

@@ -2,4 +2,5 @@
 #define CONV_AVX512_VNNI
 #include "backend/cpu/conv_avx512.h"
 
-const conv_kernels conv_kernels_avx512vnni = CONV_AVX512_TABLE("avx512vnni", CPU_LEVEL_AVX512_VNNI);
+const conv_kernels conv_kernels_avx512vnni =
+    CONV_TABLE("avx512vnni", CPU_LEVEL_AVX512_VNNI, AVX512_KERNELS);

@@ -3,4 +3,4 @@
 #define CONV_AVX_VNNI
 #include "backend/cpu/conv_avx2.h"
 
-const conv_kernels conv_kernels_avxvnni = CONV_AVX2_TABLE("avxvnni", CPU_LEVEL_AVX_VNNI);
+const conv_kernels conv_kernels_avxvnni = CONV_TABLE("avxvnni", CPU_LEVEL_AVX_VNNI, INT8_KERNELS);

@@ -1,14 +1,14 @@
 /* Convolution kernels in portable C with the compiler's vectors. */
 #define CONV_VECTOR_FLOATS 4
-#include "backend/cpu/conv_elements.h"
-#include "backend/cpu/conv_pack.h"
-#include "backend/cpu/winograd_transform.h"
+#include "backend/cpu/conv_kernels.h"
+#include "backend/cpu/conv_vector.h"
 
 #define ROWS    4
 #define COLUMNS 16
 #define WIDTH   8 /* outputs at a time: 8 accumulators, 2 of B and 1 of A fit 16 registers */
 
 #include "backend/cpu/conv_portable_pairs.h"
+#include "backend/cpu/conv_table.h"
 
 ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const float *b, float *c,
                                  const size_t rows)
@@ -57,24 +57,4 @@ static void multiply(const conv_multiply *task)
     }
 }
 
-static void epilogue_run(const conv_epilogue *task)
-{
-    epilogue_run_columns(task, COLUMNS);
-}
-
-const conv_kernels conv_kernels_plain = {
-    .name = "plain",
-    .level = CPU_LEVEL_PLAIN,
-    .rows = ROWS,
-    .columns = COLUMNS,
-    .multiply = multiply,
-    .prologue = prologue_run,
-    .epilogue = epilogue_run,
-    .winograd_input = winograd_input_run,
-    .winograd_weights = winograd_weights_run,
-    .winograd_output = winograd_output_run,
-    .multiply_int16 = multiply_int16,
-    .quantise = quantise_run,
-    .winograd_weights_int16 = winograd_weights_int16_run,
-    .pack = pack_run,
-};
+const conv_kernels conv_kernels_plain = CONV_TABLE("plain", CPU_LEVEL_PLAIN, );
