@@ -124,7 +124,7 @@ void program_destroy(backend *b, program *p);
 /* Evaluates rows (first dimension) first..first+count-1 of a weight for given scalars into float
  * [count][rest]. The bytes do not depend on how rows are split into calls. Terms whose coefficient
  * is exactly 0 are skipped. Safe from several threads; best with 16 rows a call or more, since the
- * low-rank `down` is converted once a call and 48 rows. Uses 40 KB of stack. */
+ * low-rank `down` is converted once a call and 48 rows. Uses 52 KB of stack. */
 void weight_evaluate(const weight_expression *weight, const float *scalars, size_t first,
                      size_t count, float *result);
 

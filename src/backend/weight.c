@@ -76,12 +76,23 @@ static tile_function choose_tile(void)
     return weight_rank_plain;
 }
 
+/* Ranks r..r+UP_RANKS-1, as far as there are so many, of rows first..first+rows-1. */
+static void convert_up(const named_tensor *source, size_t first, size_t rows, size_t r,
+                       float (*up)[UP_RANKS])
+{
+    const size_t rank = source->shape[1];
+    for (size_t row = 0; row < rows; row++) {
+        convert_to_float(up[row], tensor_at(source, first + row, rank, r), source->type,
+                         size_minimum(UP_RANKS, rank - r));
+    }
+}
+
 /* result += scale * up * down for rows first..first+rows-1, at most TILE_ROWS. `down` is converted
  * once for all of them. */
 static void add_low_rank(const weight_term *term, float scale, size_t first, size_t rows,
                          size_t length, tile_function run, float *result)
 {
-    _Alignas(64) float up[TILE_ROWS][TILE_RANKS], down[TILE_RANKS][TILE_COLUMNS],
+    _Alignas(64) float up[TILE_ROWS][UP_RANKS], down[TILE_RANKS][TILE_COLUMNS],
         sums[TILE_ROWS][TILE_COLUMNS];
     const size_t rank = term->down->shape[0];
     memset(down, 0, sizeof down);
@@ -89,7 +100,6 @@ static void add_low_rank(const weight_term *term, float scale, size_t first, siz
         weight_rank_tile tile = {
             .rows = rows,
             .columns = size_minimum(TILE_COLUMNS, length - column),
-            .up = (const float(*)[TILE_RANKS])up,
             .down = (const float(*)[TILE_COLUMNS])down,
             .scale = scale,
             .result = result + column,
@@ -101,11 +111,11 @@ static void add_low_rank(const weight_term *term, float scale, size_t first, siz
                 convert_to_float(down[i], tensor_at(term->down, r + i, length, column),
                                  term->down->type, tile.columns);
             }
-            /* With one tile of ranks, `up` stays the same for all columns. */
-            for (size_t row = 0; row < rows && (column == 0 || rank > TILE_RANKS); row++) {
-                convert_to_float(up[row], tensor_at(term->up, first + row, rank, r), term->up->type,
-                                 tile.ranks);
+            /* With few ranks `up` stays the same for all columns. */
+            if (r % UP_RANKS == 0 && (column == 0 || rank > UP_RANKS)) {
+                convert_up(term->up, first, rows, r, up);
             }
+            tile.up = (const float(*)[UP_RANKS])(&up[0][0] + r % UP_RANKS);
             tile.before = r > 0 ? (const float(*)[TILE_COLUMNS])sums : NULL;
             tile.after = r + TILE_RANKS < rank ? sums : NULL;
             run(&tile);

@@ -29,7 +29,7 @@ static inline void add_row(float *y, __m256 left, __m256 right, float scale, siz
 static inline __attribute__((always_inline)) void strip(const weight_rank_tile *tile, size_t first,
                                                         size_t column, const size_t rows)
 {
-    const float(*up)[TILE_RANKS] = tile->up + first;
+    const float(*up)[UP_RANKS] = tile->up + first;
     const float(*down)[TILE_COLUMNS] = tile->down;
     const size_t ranks = tile->ranks;
     __m256 left[ROWS], right[ROWS];

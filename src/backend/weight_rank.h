@@ -9,12 +9,13 @@
 #define TILE_ROWS    48
 #define TILE_COLUMNS 64
 #define TILE_RANKS   64
+#define UP_RANKS     128 /* of `up` at once: those of most files */
 
 /* sum[row][column] = before[row][column] + sum over r of up[row][r] * down[r][column], r ascending,
  * so that a number does not depend on the tile it falls into; then result += scale * sum. */
 typedef struct weight_rank_tile {
-    size_t rows, columns, ranks; /* at most the tile's */
-    const float (*up)[TILE_RANKS];
+    size_t rows, columns, ranks;         /* at most the tile's */
+    const float (*up)[UP_RANKS];         /* from the first rank of the tile on */
     const float (*down)[TILE_COLUMNS];   /* columns behind `columns` are readable */
     const float (*before)[TILE_COLUMNS]; /* sums of earlier ranks; NULL: none */
     float (*after)[TILE_COLUMNS];        /* NULL, or where sums go instead: more ranks follow */

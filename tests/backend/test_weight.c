@@ -222,7 +222,7 @@ static void test_splits(void **state)
 static void check_tile(size_t rows, size_t columns, size_t ranks, bool before, bool after)
 {
     enum { STRIDE = TILE_COLUMNS + 3 };
-    static float up[TILE_ROWS][TILE_RANKS], down[TILE_RANKS][TILE_COLUMNS],
+    static float up[TILE_ROWS][UP_RANKS], down[TILE_RANKS][TILE_COLUMNS],
         sums[TILE_ROWS][TILE_COLUMNS], starts[TILE_ROWS][STRIDE];
     static float kept[2][TILE_ROWS][TILE_COLUMNS], results[2][TILE_ROWS][STRIDE];
     fill_random(&up[0][0], sizeof up / sizeof(float), 1, 1.0f);
@@ -236,7 +236,7 @@ static void check_tile(size_t rows, size_t columns, size_t ranks, bool before, b
             .rows = rows,
             .columns = columns,
             .ranks = ranks,
-            .up = (const float(*)[TILE_RANKS])up,
+            .up = (const float(*)[UP_RANKS])up,
             .down = (const float(*)[TILE_COLUMNS])down,
             .before = before ? (const float(*)[TILE_COLUMNS])sums : NULL,
             .after = after ? kept[fast] : NULL,
