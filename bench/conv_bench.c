@@ -328,7 +328,8 @@ static void bench_shape_all(const bench_shape *bench, const bench_options *optio
     cpu_features features;
     cpu_features_detect(&features);
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        if (!cpu_level_runs(&features, levels[i]) || conv_kernels_find(levels[i])->level != levels[i] ||
+        if (!cpu_level_runs(&features, levels[i]) ||
+            conv_kernels_find(levels[i])->level != levels[i] ||
             (options->level != NULL &&
              strcmp(options->level, conv_kernels_find(levels[i])->name) != 0)) {
             continue;

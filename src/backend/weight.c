@@ -123,9 +123,7 @@ static void add_low_rank(const weight_term *term, float scale, size_t first, siz
     }
 }
 
-/* At most TILE_ROWS rows, which stay in the second-level cache from one term to the next if they
- * can.
- */
+/* At most TILE_ROWS rows, so that they stay in the second-level cache between the terms. */
 static void evaluate_rows(const weight_expression *weight, const float *scalars, size_t first,
                           size_t rows, tile_function tile, float *result)
 {
