@@ -95,11 +95,15 @@ static void convert_half(float *destination, const uint8_t *source, size_t count
         return;
     }
 #endif
+#if defined(__aarch64__)
+    convert_half_neon(destination, source, count);
+#else
     for (size_t i = 0; i < count; ++i) {
         uint16_t half;
         memcpy(&half, source + 2 * i, sizeof half);
         destination[i] = half_to_float(half);
     }
+#endif
 }
 
 void convert_to_float(float *destination, const void *source, element_type type, size_t count)

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* `count` halves to floats with F16C; the same bytes as half_to_float. */
+/* `count` halves to floats with F16C, and with NEON; the same bytes as half_to_float. */
 void convert_half_avx2(float *destination, const uint8_t *source, size_t count);
+void convert_half_neon(float *destination, const uint8_t *source, size_t count);
 
 #endif

@@ -337,7 +337,7 @@ static void check_backend(scenario *s, scenario_builder build, const char *label
 }
 
 void scenario_check(scenario_builder build, const char *name, uint64_t seed, precision wanted,
-                    cpu_level most, double tolerance)
+                    bool bytes, double tolerance)
 {
     static const unsigned thread_counts[] = {1, 2, 3, 7};
     static const cpu_level levels[] = {
@@ -354,8 +354,9 @@ void scenario_check(scenario_builder build, const char *name, uint64_t seed, pre
     float *expected = run_reference(&s);
     for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
         float *earlier = NULL;
-        if (!cpu_level_runs(&features, levels[l]) || levels[l] > most ||
-            conv_kernels_find(levels[l])->level != levels[l]) {
+        const conv_kernels *kernels = conv_kernels_find(levels[l]);
+        if (!cpu_level_runs(&features, levels[l]) || kernels->level != levels[l] ||
+            (kernels->multiply_int8 && !bytes)) {
             continue;
         }
         for (size_t t = 0; t < sizeof thread_counts / sizeof *thread_counts; t++) {

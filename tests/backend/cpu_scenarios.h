@@ -53,10 +53,10 @@ tensor_id scenario_linear(scenario *s, tensor_id x, size_t channels, bool bias);
 tensor_id scenario_group_norm(scenario *s, tensor_id x, size_t groups);
 
 /* Runs the graph on both backends with 1, 2, 3 and 7 threads, on every level of this machine
- * that is not above `most`, and each picture alone; fails when the cpu backend differs from the
- * reference by more than `tolerance` or from itself by a bit. */
+ * (without `bytes` not on those that multiply bytes), and each picture alone; fails when the cpu
+ * backend differs from the reference by more than `tolerance` or from itself by a bit. */
 void scenario_check(scenario_builder build, const char *name, uint64_t seed, precision wanted,
-                    cpu_level most, double tolerance);
+                    bool bytes, double tolerance);
 
 /* The steps that the cpu backend makes of it, as "algorithm, algorithm, ..."; "product" stands for
  * every algorithm of convolutions and linear layers. */
