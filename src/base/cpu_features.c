@@ -97,7 +97,7 @@ static void read_model(char model[64])
     unsigned words[12];
     for (unsigned i = 0; i < 3; ++i) {
         cpuid_answer part = ask(0x80000002 + i, 0);
-        memcpy(words + 4 * i, &part, sizeof part);
+        memcpy(words + (size_t)4 * i, &part, sizeof part);
     }
     char text[sizeof words + 1];
     memcpy(text, words, sizeof words);

@@ -212,7 +212,7 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool by
         size_t row = 0;
         for (; row + ROWS <= task->rows; row += ROWS) {
             /* The rows after these, or in the last panel these rows of the next matrix. */
-            const bool onward = !last && row + 2 * ROWS <= task->rows;
+            const bool onward = !last && row + (size_t)2 * ROWS <= task->rows;
             const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2
                                  : last ? next_matrix
                                         : 0;

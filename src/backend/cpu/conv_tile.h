@@ -94,7 +94,7 @@ static void multiply(const conv_multiply *task)
         size_t row = 0;
         for (size_t group = 0; group < whole; group++, row += ROWS) {
             /* The rows after these, or in the last panel these rows of the next matrix. */
-            const bool onward = !last && row + 2 * ROWS <= task->rows;
+            const bool onward = !last && row + (size_t)2 * ROWS <= task->rows;
             next.a = last ? next_a : task->a;
             next.offsets = task->offsets + (onward ? row + ROWS : last ? row : 0);
             multiply_tile(task, row, b, c + row * task->c_stride, &next, ROWS);
