@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#if CONV_HAS_X86
+#if KERNELS_HAVE_X86
 #include <immintrin.h>
 #endif
 
@@ -80,7 +80,7 @@ static const cpu_level levels[] = {
 
 enum { PEAK_STEPS = 20000000 };
 
-#if CONV_HAS_X86
+#if KERNELS_HAVE_X86
 __attribute__((target("avx512f"))) static float peak_avx512(void)
 {
     __m512 sums[12];
@@ -128,7 +128,7 @@ static void peak_task(void *context, size_t index, unsigned worker)
     volatile float *sink = context;
     cpu_features features;
     cpu_features_detect(&features);
-#if CONV_HAS_X86
+#if KERNELS_HAVE_X86
     if (features.level >= CPU_LEVEL_AVX512) {
         sink[index] = peak_avx512();
     } else if (features.level >= CPU_LEVEL_AVX2) {

@@ -2,7 +2,7 @@
  */
 #include "conv_tables.h"
 
-#if CONV_HAS_X86
+#if KERNELS_HAVE_X86
 #define CONV_ENCODING        "%{evex%} "
 #define conv_kernels_avxvnni conv_kernels_avxvnni_evex
 #include "../../src/backend/cpu/conv_avxvnni.c"

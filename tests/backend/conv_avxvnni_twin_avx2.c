@@ -1,7 +1,7 @@
 /* The AVX-VNNI kernels without assembly, for machines with AVX2. */
 #include "conv_tables.h"
 
-#if CONV_HAS_X86
+#if KERNELS_HAVE_X86
 #define CONV_NO_ASSEMBLY
 #define conv_kernels_avxvnni conv_kernels_avxvnni_twin
 #include "../../src/backend/cpu/conv_avxvnni.c"

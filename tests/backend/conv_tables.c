@@ -1,7 +1,14 @@
 #include "conv_tables.h"
 
-#if CONV_HAS_X86
-const conv_kernels *emulation_of(cpu_level level)
+static const cpu_level levels[] = {
+#define CONV_KERNELS(name, level, family) level,
+#include "backend/cpu/conv_kernels.def"
+#undef CONV_KERNELS
+};
+
+#if KERNELS_HAVE_X86
+/* The code of a level without its instructions, or NULL. */
+static const conv_kernels *emulation_of(cpu_level level)
 {
     cpu_features features;
     cpu_features_detect(&features);
@@ -33,7 +40,7 @@ const conv_kernels *kernels_of(cpu_level level)
     return emulation_of(level);
 }
 #else
-const conv_kernels *emulation_of(cpu_level level)
+static const conv_kernels *emulation_of(cpu_level level)
 {
     (void)level;
     return NULL;
@@ -45,3 +52,19 @@ const conv_kernels *kernels_of(cpu_level level)
     return kernels->level == level ? kernels : NULL;
 }
 #endif
+
+size_t conv_table_count(void)
+{
+    return 2 * sizeof levels / sizeof *levels;
+}
+
+const conv_kernels *conv_table(size_t index)
+{
+    const cpu_level level = levels[index / 2];
+    const conv_kernels *here = kernels_of(level);
+    if (index % 2 == 0) {
+        return here;
+    }
+    const conv_kernels *emulated = emulation_of(level);
+    return emulated != here ? emulated : NULL;
+}

@@ -13,11 +13,13 @@ extern const conv_kernels conv_kernels_avx512bf16_simde;
 extern const conv_kernels conv_kernels_avxvnni_twin;
 extern const conv_kernels conv_kernels_avxvnni_evex;
 
-/* The code of a level without its instructions, or NULL. */
-const conv_kernels *emulation_of(cpu_level level);
-
 /* The table that runs a level here: its own where the CPU has the level, the same code without its
  * instructions where it does not, or NULL on machines of another kind. */
 const conv_kernels *kernels_of(cpu_level level);
+
+/* Table `index` of all that can run here, emulated ones beside those of the CPU's own levels, or
+ * NULL; index < conv_table_count(). */
+const conv_kernels *conv_table(size_t index);
+size_t conv_table_count(void);
 
 #endif

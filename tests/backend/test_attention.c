@@ -8,13 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const cpu_level levels[] = {
-#define CONV_KERNELS(name, level, family) level,
-#include "backend/cpu/conv_kernels.def"
-#undef CONV_KERNELS
-};
-
-enum { LEVELS = sizeof levels / sizeof levels[0], PRECISIONS = ATTENTION_INT8 + 1 };
+enum { PRECISIONS = ATTENTION_INT8 + 1 };
 
 /* Relative error of the result: logits have 8 bits in the last. */
 static const double tolerances[PRECISIONS] = {
@@ -166,9 +160,8 @@ static void every_table_attends(void **state)
     unsigned with_bytes = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         attention_case test = case_create(&shapes[s]);
-        for (size_t i = 0; i < 2 * LEVELS; i++) {
-            const cpu_level level = levels[i / 2];
-            const conv_kernels *products = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+        for (size_t i = 0; i < conv_table_count(); i++) {
+            const conv_kernels *products = conv_table(i);
             for (int precision = ATTENTION_F32; products && precision < PRECISIONS; precision++) {
                 if (precision != ATTENTION_INT8 || products->multiply_int8) {
                     check(&test, (attention_precision)precision, products);
@@ -178,7 +171,7 @@ static void every_table_attends(void **state)
         }
         case_destroy(&test);
     }
-    assert_true(with_bytes > 0 || !CONV_HAS_X86);
+    assert_true(with_bytes > 0 || !KERNELS_HAVE_X86);
 }
 
 int main(void)

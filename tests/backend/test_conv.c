@@ -554,13 +554,12 @@ static void check_residuals(const float *values, size_t count, conv_storage stor
     for (size_t i = 0; i < buffers.outputs; i++) {
         conv_buffers_set_residual(&buffers, &test, i, i < count ? values[i] : 0.0f);
     }
-    for (size_t i = 0; i < 2 * LEVELS; i++) {
-        const cpu_level level = levels[i / 2];
-        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+    for (size_t i = 0; i < conv_table_count(); i++) {
+        const conv_kernels *kernels = conv_table(i);
         for (conv_precision precision = CONV_F32; precision <= CONV_INT16; precision++) {
             conv_plan plan;
             if (kernels != NULL &&
-                conv_plan_create(&plan, &test.shape, level, precision, CONV_DIRECT, 2)) {
+                conv_plan_create(&plan, &test.shape, kernels->level, precision, CONV_DIRECT, 2)) {
                 check_residual(&buffers, &test, &plan, kernels, values, count);
             }
         }
@@ -641,9 +640,8 @@ static void bytes_are_multiplied(void **state)
 {
     unsigned tables = 0;
     (void)state;
-    for (size_t i = 0; i < 2 * LEVELS; i++) {
-        const cpu_level level = levels[i / 2];
-        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+    for (size_t i = 0; i < conv_table_count(); i++) {
+        const conv_kernels *kernels = conv_table(i);
         if (kernels != NULL && kernels->multiply_int8 != NULL) {
             check_bytes(kernels, false);
             check_bytes(kernels, true);
@@ -724,12 +722,11 @@ static void check_inputs(size_t channels)
         const bool finite = (i & INFINITE_HALF) != INFINITE_HALF;
         buffers.input_halves.values[i] = finite || channels == 1 ? (uint16_t)i : 0;
     }
-    for (size_t i = 0; i < 2 * LEVELS; i++) {
-        const cpu_level level = levels[i / 2];
-        const conv_kernels *kernels = i % 2 == 0 ? kernels_of(level) : emulation_of(level);
+    for (size_t i = 0; i < conv_table_count(); i++) {
+        const conv_kernels *kernels = conv_table(i);
         conv_plan plan;
         if (kernels == NULL ||
-            !conv_plan_create(&plan, &test.shape, level, CONV_F32, CONV_DIRECT, 2)) {
+            !conv_plan_create(&plan, &test.shape, kernels->level, CONV_F32, CONV_DIRECT, 2)) {
             continue;
         }
         run_case_kernels(&buffers, &test, &plan, 2, kernels);

@@ -21,6 +21,11 @@ size_t attention_score_stride(const attention_plan *plan)
     return plan->key_block + LINE_FLOATS;
 }
 
+size_t attention_integer_stride(const attention_plan *plan)
+{
+    return plan->chunk * plan->chunks;
+}
+
 static bool with_integers(const attention_plan *plan)
 {
     return plan->precision != ATTENTION_F32;
@@ -50,7 +55,7 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
     worker->score_offsets = TAKE(uint32_t, rows);
     if (with_integers(plan)) {
         worker->query_scales = TAKE(float, rows * plan->chunks);
-        worker->query_integers = TAKE(int16_t, rows * plan->chunk * plan->chunks);
+        worker->query_integers = TAKE(int16_t, rows * attention_integer_stride(plan));
         worker->score_integers = TAKE(int16_t, rows * attention_score_stride(plan));
         worker->row_numbers = TAKE(uint32_t, rows);
         worker->zeros = TAKE(uint32_t, rows);
@@ -101,7 +106,7 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
     plan->chunk = size_minimum(ATTENTION_CHUNK, size_round_up(shape->width, LINE_FLOATS));
     plan->chunks = (shape->width + plan->chunk - 1) / plan->chunk;
     const size_t blocks = (shape->keys + plan->key_block - 1) / plan->key_block;
-    const size_t width = integers ? plan->chunk * plan->chunks : shape->width;
+    const size_t width = integers ? attention_integer_stride(plan) : shape->width;
     size_t keys, values, packed, bytes;
     if (!size_multiply(plan->padded_keys, size_maximum(width, plan->padded_width) + 64, &bytes) ||
         bytes > SIZE_MAX / 64) {
@@ -237,7 +242,7 @@ static void quantise_query(const attention_context *context, const attention_wor
 {
     const attention_plan *plan = context->plan;
     const bool bytes = plan->precision == ATTENTION_INT8;
-    const size_t stride = plan->chunk * plan->chunks;
+    const size_t stride = attention_integer_stride(plan);
     (bytes ? attention_quantise_query_int8 : attention_quantise_query_int16)(context, w, rows);
     for (size_t r = 0; r < rows; r++) {
         w->query_offsets[r] = (uint32_t)(r * (bytes ? stride / 2 : stride));

@@ -88,6 +88,8 @@ typedef struct attention_head {
 /* Floats between rows of queries and of scores. */
 size_t attention_query_stride(const attention_plan *plan);
 size_t attention_score_stride(const attention_plan *plan);
+/* Integers of a row of queries or of a key, with room for whole chunks. */
+size_t attention_integer_stride(const attention_plan *plan);
 
 /* Where keys first..first+count-1 of one head are, before packing. */
 typedef struct attention_block {

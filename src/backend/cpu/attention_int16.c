@@ -76,7 +76,7 @@ void attention_pack_keys_int16(const attention_context *context, const attention
                                const attention_block *block)
 {
     const attention_plan *plan = context->plan;
-    const size_t columns = context->products->columns, width = plan->chunk * plan->chunks;
+    const size_t columns = context->products->columns, width = attention_integer_stride(plan);
     int16_t *keys = (int16_t *)(void *)head->keys;
     const size_t last = block->first + size_round_up(block->count, columns);
     for (size_t first = block->first; first < last; first += columns) {
@@ -149,12 +149,6 @@ void attention_pack_values_int16(const attention_context *context, const attenti
     }
 }
 
-/* Integers of a row of queries, with room for whole chunks. */
-static size_t integer_stride(const attention_plan *plan)
-{
-    return plan->chunk * plan->chunks;
-}
-
 void attention_quantise_query_int16(const attention_context *context, const attention_worker *w,
                                     size_t rows)
 {
@@ -168,7 +162,7 @@ void attention_quantise_query_int16(const attention_context *context, const atte
             .channels = size_minimum(plan->chunk, plan->shape.width - first),
             .padded = plan->chunk,
             .destination = w->query_integers + first,
-            .destination_stride = integer_stride(plan),
+            .destination_stride = attention_integer_stride(plan),
             .scales = w->query_scales + chunk * plan->query_block,
             .scales_stride = 1,
         };
@@ -181,7 +175,7 @@ void attention_scores_int16(const attention_context *context, const attention_wo
                             size_t padded)
 {
     const attention_plan *plan = context->plan;
-    const size_t columns = context->products->columns, width = integer_stride(plan);
+    const size_t columns = context->products->columns, width = attention_integer_stride(plan);
     const int16_t *keys = (const int16_t *)(const void *)head->keys + first_key * width;
     for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
         const conv_multiply_pairs task = {

@@ -48,7 +48,7 @@ static void pack_key(const attention_context *context, const attention_head *hea
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
     const size_t panel = index / columns * columns, column = index % columns;
-    int8_t *bytes = (int8_t *)(void *)head->keys + panel * plan->chunk * plan->chunks;
+    int8_t *bytes = (int8_t *)(void *)head->keys + panel * attention_integer_stride(plan);
     for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
         float centered[ATTENTION_CHUNK];
         int8_t integers[ATTENTION_CHUNK] = {0};
@@ -90,7 +90,7 @@ void attention_quantise_query_int8(const attention_context *context, const atten
     const attention_plan *plan = context->plan;
     for (size_t r = 0; r < rows; r++) {
         const float *query = w->query + r * attention_query_stride(plan);
-        uint8_t *bytes = (uint8_t *)w->query_integers + r * plan->chunk * plan->chunks;
+        uint8_t *bytes = (uint8_t *)w->query_integers + r * attention_integer_stride(plan);
         for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
             const size_t first = chunk * plan->chunk;
             const size_t count = size_minimum(plan->chunk, plan->shape.width - first);
@@ -112,7 +112,7 @@ void attention_scores_int8(const attention_context *context, const attention_wor
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
     const size_t width =
-        plan->chunk * plan->chunks / 2; /* in 16-bit numbers, as the kernel counts */
+        attention_integer_stride(plan) / 2; /* in 16-bit numbers, as the kernel counts */
     const int16_t *keys = (const int16_t *)(const void *)head->keys + first_key * width;
     for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
         const size_t scales = first_key * plan->chunks + chunk * columns;

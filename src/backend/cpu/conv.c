@@ -8,18 +8,7 @@
 const conv_kernels *conv_kernels_find(cpu_level level)
 {
     static const conv_kernels *const tables[] = {
-#define CONV_KERNELS_ANY(name) &conv_kernels_##name,
-#if CONV_HAS_X86
-#define CONV_KERNELS_X86(name) &conv_kernels_##name,
-#else
-#define CONV_KERNELS_X86(name)
-#endif
-#if CONV_HAS_ARM
-#define CONV_KERNELS_ARM(name) &conv_kernels_##name,
-#else
-#define CONV_KERNELS_ARM(name)
-#endif
-#define CONV_KERNELS(name, level, family) CONV_KERNELS_##family(name)
+#define CONV_KERNELS(name, level, family) KERNELS_##family(&conv_kernels_##name, )
 #include "backend/cpu/conv_kernels.def"
 #undef CONV_KERNELS
     };

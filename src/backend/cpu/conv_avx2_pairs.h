@@ -7,6 +7,8 @@
 #ifndef ONESTEP_BACKEND_CPU_CONV_AVX2_PAIRS_H
 #define ONESTEP_BACKEND_CPU_CONV_AVX2_PAIRS_H
 
+#include "backend/cpu/conv_tile.h"
+
 #if defined(__x86_64__) && !defined(CONV_NO_ASSEMBLY)
 #define CONV_ASSEMBLY 1
 #else
@@ -220,25 +222,7 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool by
             next_b += task->pairs / 16 * 64;
         }
         float *rest = c + row * task->c_stride;
-        switch (task->rows - row) {
-        case 1:
-            multiply_rows(task, row, b, column, rest, bytes, 1);
-            break;
-        case 2:
-            multiply_rows(task, row, b, column, rest, bytes, 2);
-            break;
-        case 3:
-            multiply_rows(task, row, b, column, rest, bytes, 3);
-            break;
-        case 4:
-            multiply_rows(task, row, b, column, rest, bytes, 4);
-            break;
-        case 5:
-            multiply_rows(task, row, b, column, rest, bytes, 5);
-            break;
-        default:
-            break;
-        }
+        LAST_ROWS(task->rows - row, multiply_rows, task, row, b, column, rest, bytes)
     }
 }
 

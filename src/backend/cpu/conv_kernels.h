@@ -4,6 +4,7 @@
 #define ONESTEP_BACKEND_CPU_CONV_KERNELS_H
 
 #include "backend/cpu/conv.h"
+#include "backend/cpu/kernel_families.h"
 
 /* C[row][p * columns + j] (+)= sum over k of A[row][k] * B[p][k][j]: `rows` rows, `panels` panels
  * of `columns` (the table's) outputs. Row r of A begins at a + offsets[r]. Each sum is made in the
@@ -195,17 +196,6 @@ typedef struct conv_kernels {
     void (*winograd_weights_int16)(const winograd_weights_int16 *task);
     void (*pack)(const conv_pack_panel *task);
 } conv_kernels;
-
-#if defined(__x86_64__) || defined(__i386__)
-#define CONV_HAS_X86 1
-#else
-#define CONV_HAS_X86 0
-#endif
-#if defined(__aarch64__)
-#define CONV_HAS_ARM 1
-#else
-#define CONV_HAS_ARM 0
-#endif
 
 #define CONV_KERNELS(name, level, family) extern const conv_kernels conv_kernels_##name;
 #include "backend/cpu/conv_kernels.def"

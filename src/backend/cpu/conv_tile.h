@@ -11,6 +11,28 @@
 #define LINE    16 /* floats of a cache line */
 #define PARTS   (COLUMNS / CONV_VECTOR_FLOATS)
 
+/* Calls tile(..., rows) with a constant for what is left of a tile; nothing for no rows. */
+#define LAST_ROWS(rows, tile, ...)                                                                 \
+    switch (rows) {                                                                                \
+    case 1:                                                                                        \
+        tile(__VA_ARGS__, 1);                                                                      \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        tile(__VA_ARGS__, 2);                                                                      \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        tile(__VA_ARGS__, 3);                                                                      \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        tile(__VA_ARGS__, 4);                                                                      \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        tile(__VA_ARGS__, 5);                                                                      \
+        break;                                                                                     \
+    default:                                                                                       \
+        break;                                                                                     \
+    }
+
 /* What to fetch while a tile is computed: a line of each of the next rows of A (at a, into L1) and
  * `lines` lines of the next panel of B (at b, into L2) every LINE steps. */
 typedef struct prefetch {
@@ -103,25 +125,7 @@ static void multiply(const conv_multiply *task)
         next.a = last ? next_a : task->a;
         next.offsets = task->offsets + (last ? row : 0);
         float *rest = c + row * task->c_stride;
-        switch (task->rows - row) {
-        case 1:
-            multiply_tile(task, row, b, rest, &next, 1);
-            break;
-        case 2:
-            multiply_tile(task, row, b, rest, &next, 2);
-            break;
-        case 3:
-            multiply_tile(task, row, b, rest, &next, 3);
-            break;
-        case 4:
-            multiply_tile(task, row, b, rest, &next, 4);
-            break;
-        case 5:
-            multiply_tile(task, row, b, rest, &next, 5);
-            break;
-        default:
-            break;
-        }
+        LAST_ROWS(task->rows - row, multiply_tile, task, row, b, rest, &next)
     }
 }
 

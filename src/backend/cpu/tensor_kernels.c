@@ -3,18 +3,7 @@
 const tensor_kernels *tensor_kernels_find(cpu_level level)
 {
     static const tensor_kernels *const tables[] = {
-#define TENSOR_KERNELS_ANY(name) &tensor_kernels_##name,
-#if TENSOR_KERNELS_HAVE_X86
-#define TENSOR_KERNELS_X86(name) &tensor_kernels_##name,
-#else
-#define TENSOR_KERNELS_X86(name)
-#endif
-#if TENSOR_KERNELS_HAVE_ARM
-#define TENSOR_KERNELS_ARM(name) &tensor_kernels_##name,
-#else
-#define TENSOR_KERNELS_ARM(name)
-#endif
-#define TENSOR_KERNELS(name, level, family) TENSOR_KERNELS_##family(name)
+#define TENSOR_KERNELS(name, level, family) KERNELS_##family(&tensor_kernels_##name, )
 #include "backend/cpu/tensor_kernels.def"
 #undef TENSOR_KERNELS
     };

@@ -6,6 +6,7 @@
 #ifndef ONESTEP_BACKEND_CPU_TENSOR_KERNELS_H
 #define ONESTEP_BACKEND_CPU_TENSOR_KERNELS_H
 
+#include "backend/cpu/kernel_families.h"
 #include "base/base.h"
 
 /* Scores of `rows` queries with the `keys` keys of one block, for an online softmax. */
@@ -60,17 +61,6 @@ typedef struct tensor_kernels {
     /* False when one is infinite or NaN. */
     bool (*all_finite)(const float *x, size_t count);
 } tensor_kernels;
-
-#if defined(__x86_64__) || defined(__i386__)
-#define TENSOR_KERNELS_HAVE_X86 1
-#else
-#define TENSOR_KERNELS_HAVE_X86 0
-#endif
-#if defined(__aarch64__)
-#define TENSOR_KERNELS_HAVE_ARM 1
-#else
-#define TENSOR_KERNELS_HAVE_ARM 0
-#endif
 
 #define TENSOR_KERNELS(name, level, family) extern const tensor_kernels tensor_kernels_##name;
 #include "backend/cpu/tensor_kernels.def"
