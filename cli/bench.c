@@ -65,7 +65,7 @@ typedef struct measurement {
     unsigned width, height;
     size_t batch;
     double cold_seconds, load_seconds, text_seconds, second_seconds;
-    double gamma_seconds; /* the best picture of a gamma that is new, more than `best` */
+    double gamma_seconds; /* the best picture of a new gamma, more than `best`; or infinite */
     double gamma;         /* of the pictures to come */
     onestep_result best;  /* seconds of the best warm run, a picture */
     text_buffer plan;     /* with --plan: the layers of that run as text, */
@@ -221,7 +221,7 @@ static void print_json(const job *j, const measurement *m, const stage_rate rate
     } else {
         json_object_set_new(object, "size", json_sprintf("%ux%u", m->width, m->height));
     }
-    if (!isnan(m->gamma_seconds)) {
+    if (isfinite(m->gamma_seconds)) {
         json_object_set_new(object, "gamma_s", json_real(m->gamma_seconds));
     }
     if (m->layers) {
@@ -258,7 +258,7 @@ static void print_table(const job *j, const measurement *m, const stage_rate rat
            m->load_seconds, m->cold_seconds);
     printf("second picture, whose packed weights are kept, less a warm one: %.3f s\n",
            m->second_seconds);
-    if (!isnan(m->gamma_seconds)) {
+    if (isfinite(m->gamma_seconds)) {
         printf("picture of another gamma, less a warm one: %.3f s\n", m->gamma_seconds);
     }
     printf("peak memory: %s\n", bytes_text(peak_resident_bytes()).text);
@@ -287,22 +287,24 @@ static onestep_status measure(job *j, const options_given *given, measurement *m
         status = run_once(j, &picture, m, &result, error);
         m->second_seconds = result.total_seconds * (double)m->batch;
     }
+    /* Every weight with a LoRA depends on gamma. Pictures of a gamma that is new take turns with
+     * warm ones, so that both see the same machine. */
     const int64_t runs = options_integer(given, "runs", 3);
+    const double gamma = m->gamma;
+    double new_gamma_seconds = INFINITY;
     for (int64_t r = 0; r < runs && status == ONESTEP_OK; r++) {
+        m->gamma = gamma;
         status = run_once(j, &picture, m, &result, error);
-        if (r == 0 || result.total_seconds < m->best.total_seconds) {
+        if (status == ONESTEP_OK && (r == 0 || result.total_seconds < m->best.total_seconds)) {
             keep_best(m, &result, j, given);
         }
+        if (status == ONESTEP_OK && model_checkpoint(j->model)->stochastic) {
+            m->gamma = fmod(gamma + 0.001 * (double)(r + 1), 1.0);
+            status = run_once(j, &picture, m, &result, error);
+            new_gamma_seconds = fmin(new_gamma_seconds, result.total_seconds);
+        }
     }
-    /* Every weight with a LoRA depends on gamma. */
-    m->gamma_seconds = NAN;
-    for (int64_t r = 0; r < runs && status == ONESTEP_OK && model_checkpoint(j->model)->stochastic;
-         r++) {
-        m->gamma = fmod(m->gamma + 0.001, 1.0);
-        status = run_once(j, &picture, m, &result, error);
-        const double more = result.total_seconds - m->best.total_seconds;
-        m->gamma_seconds = r == 0 || more < m->gamma_seconds ? more : m->gamma_seconds;
-    }
+    m->gamma_seconds = new_gamma_seconds - m->best.total_seconds;
     m->cold_seconds -= m->best.total_seconds * (double)m->batch;
     m->second_seconds -= m->best.total_seconds * (double)m->batch;
     image_destroy(&picture);

@@ -105,45 +105,117 @@ static void prologue_run(const conv_prologue *task)
     }
 }
 
-ALWAYS_INLINE void quantise_vector(int16_t *destination, vector x, float factor)
+/* The largest magnitude and the sum of squares of whole lines and a last one. Four chains of each,
+ * so that none waits for the one before it. */
+ALWAYS_INLINE void measure_row(const float *row, size_t whole, const float *last, float *largest,
+                               float *square)
 {
-    const vector_half half = __builtin_convertvector(vector_round(x * factor), vector_half);
-    memcpy(destination, &half, sizeof half);
+    enum { CHAINS = 4 };
+    vector most[CHAINS] = {{0}};
+    vector sums[CHAINS] = {{0}};
+    for (size_t c = 0; c < whole;) {
+        const size_t left = (whole - c) / CONV_VECTOR_FLOATS;
+        const size_t chains = left < CHAINS ? left : CHAINS;
+#pragma GCC unroll 4
+        for (size_t chain = 0; chain < CHAINS; chain++) {
+            if (chain < chains) {
+                const vector x = vector_load(row + c + chain * CONV_VECTOR_FLOATS);
+                most[chain] = vector_max(vector_absolute(x), most[chain]);
+                sums[chain] = vector_fma(x, x, sums[chain]);
+            }
+        }
+        c += chains * CONV_VECTOR_FLOATS;
+    }
+    for (size_t c = 0; last != NULL && c < LINE_FLOATS; c += CONV_VECTOR_FLOATS) {
+        const vector x = vector_load(last + c);
+        most[0] = vector_max(vector_absolute(x), most[0]);
+        sums[0] = vector_fma(x, x, sums[0]);
+    }
+    *largest =
+        vector_largest(vector_max(vector_max(most[0], most[1]), vector_max(most[2], most[3])));
+    *square = vector_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+/* A cache line of floats. */
+ALWAYS_INLINE void quantise_line(int16_t *destination, const float *source, float factor)
+{
+#if CONV_VECTOR_FLOATS > 4
+    /* AVX-512's own conversion to half the width takes twice as long as all of this. */
+    const __m256 factors = _mm256_set1_ps(factor);
+    const __m256i first = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(source), factors));
+    const __m256i second = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(source + 8), factors));
+    const __m256i halves =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xd8); /* each has 128 bits */
+    memcpy(destination, &halves, sizeof halves);
+#else
+    for (size_t c = 0; c < LINE_FLOATS; c += CONV_VECTOR_FLOATS) {
+        const vector_half half =
+            __builtin_convertvector(vector_round(vector_load(source + c) * factor), vector_half);
+        memcpy(destination + c, &half, sizeof half);
+    }
+#endif
+}
+
+enum { QUANTISE_ROWS = 16 }; /* whose scales are computed side by side */
+
+/* What rows are measured by -> their scales and what to multiply by. */
+ALWAYS_INLINE void quantise_scales(const float *largest, const float *squares, float *scales,
+                                   float *factors)
+{
+    for (size_t r = 0; r < QUANTISE_ROWS; r += CONV_VECTOR_FLOATS) {
+        const vector by_size = vector_load(largest + r) * (1.0f / 32767);
+        const vector by_norm =
+            vector_root(vector_load(squares + r)) * (1.0f / CONV_INT16_INPUT_NORM);
+        const vector scale = vector_max(by_norm, by_size);
+        const vector_bits positive = scale > 0.0f;
+        vector_store(scales + r, scale);
+        vector_store(factors + r, (vector)((vector_bits)(1.0f / scale) & positive));
+    }
+}
+
+/* Rows first..first+rows-1, at most QUANTISE_ROWS. */
+ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t rows)
+{
+    const size_t whole = task->channels / LINE_FLOATS * LINE_FLOATS;
+    const size_t rest = task->channels - whole;
+    const float *source = task->source + first * task->source_stride;
+    float lasts[QUANTISE_ROWS][LINE_FLOATS]; /* what is left of rows */
+    float largest[QUANTISE_ROWS] = {0};
+    float squares[QUANTISE_ROWS] = {0};
+    for (size_t r = 0; r < rows; r++) {
+        const float *row = source + r * task->source_stride;
+        if (rest > 0) {
+            memset(lasts[r], 0, sizeof lasts[r]);
+            memcpy(lasts[r], row + whole, rest * sizeof(float));
+        }
+        measure_row(row, whole, rest > 0 ? lasts[r] : NULL, &largest[r], &squares[r]);
+    }
+    float scales[QUANTISE_ROWS];
+    float factors[QUANTISE_ROWS];
+    quantise_scales(largest, squares, scales, factors);
+    for (size_t r = 0; r < rows; r++) {
+        const float *row = source + r * task->source_stride;
+        int16_t *destination = task->destination + (first + r) * task->destination_stride;
+        task->scales[(first + r) * task->scales_stride] = scales[r];
+        size_t c = 0;
+        for (; c < whole; c += LINE_FLOATS) {
+            quantise_line(destination + c, row + c, factors[r]);
+        }
+        if (rest > 0) {
+            quantise_line(destination + c, lasts[r], factors[r]);
+            c += LINE_FLOATS;
+        }
+        if (c < task->padded) {
+            memset(destination + c, 0, (task->padded - c) * sizeof *destination);
+        }
+    }
 }
 
 static void quantise_run(const conv_quantise *task)
 {
-    const size_t whole = task->channels / CONV_VECTOR_FLOATS * CONV_VECTOR_FLOATS;
-    const size_t rest = task->channels - whole;
-    for (size_t row = 0; row < task->rows; row++) {
-        const float *source = task->source + row * task->source_stride;
-        int16_t *destination = task->destination + row * task->destination_stride;
-        vector largest = {0};
-        vector squares = {0};
-        for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
-            const vector x = vector_load(source + c);
-            largest = vector_max(vector_absolute(x), largest);
-            squares = vector_fma(x, x, squares);
-        }
-        vector last = {0};
-        if (rest > 0) {
-            last = vector_load_part(source + whole, rest);
-            largest = vector_max(vector_absolute(last), largest);
-            squares = vector_fma(last, last, squares);
-        }
-        const float by_size = vector_largest(largest) * (1.0f / 32767);
-        const float by_norm = sqrtf(vector_sum(squares)) * (1.0f / CONV_INT16_INPUT_NORM);
-        const float scale = by_norm > by_size ? by_norm : by_size;
-        const float factor = scale > 0.0f ? 1.0f / scale : 0.0f;
-        task->scales[row * task->scales_stride] = scale;
-        size_t c = 0;
-        for (; c < whole; c += CONV_VECTOR_FLOATS) {
-            quantise_vector(destination + c, vector_load(source + c), factor);
-        }
-        for (; c < task->padded; c += CONV_VECTOR_FLOATS) {
-            quantise_vector(destination + c, last, factor);
-            last = (vector){0};
-        }
+    for (size_t row = 0; row < task->rows; row += QUANTISE_ROWS) {
+        const size_t left = task->rows - row;
+        quantise_rows(task, row, left < QUANTISE_ROWS ? left : QUANTISE_ROWS);
     }
 }
 
