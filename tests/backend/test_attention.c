@@ -10,11 +10,14 @@
 
 enum { PRECISIONS = ATTENTION_INT8 + 1 };
 
-/* Relative error of the result: logits have 8 bits in the last. */
+/* Relative error of the result. In the last two values and the softmax's weights have 8 bits: of
+ * 256 keys most weights are of a few units, whose rounding adds up where the values have no mean.
+ */
 static const double tolerances[PRECISIONS] = {
     [ATTENTION_F32] = 2e-6,
     [ATTENTION_INT16] = 8e-4,
-    [ATTENTION_INT8] = 2.5e-2,
+    [ATTENTION_INT8_VALUES] = 3e-2,
+    [ATTENTION_INT8] = 3.2e-2,
 };
 
 static const attention_shape shapes[] = {
@@ -163,9 +166,9 @@ static void every_table_attends(void **state)
         for (size_t i = 0; i < conv_table_count(); i++) {
             const conv_kernels *products = conv_table(i);
             for (int precision = ATTENTION_F32; products && precision < PRECISIONS; precision++) {
-                if (precision != ATTENTION_INT8 || products->multiply_int8) {
+                if (precision <= ATTENTION_INT16 || products->multiply_int8) {
                     check(&test, (attention_precision)precision, products);
-                    with_bytes += precision == ATTENTION_INT8;
+                    with_bytes += precision > ATTENTION_INT16;
                 }
             }
         }

@@ -8,9 +8,18 @@
 #define CONV_SIMDE
 #include <simde/x86/avx512/fmadd.h>
 #include <simde/x86/avx512/max.h>
+#include <simde/x86/avx512/packs.h>
+#include <simde/x86/avx512/packus.h>
+#include <simde/x86/avx512/permutexvar.h>
 #define _mm512_fmadd_ps(a, b, c)                                                                   \
     ((__m512)simde_mm512_fmadd_ps((simde__m512)(a), (simde__m512)(b), (simde__m512)(c)))
 #define _mm512_max_ps(a, b) ((__m512)simde_mm512_max_ps((simde__m512)(a), (simde__m512)(b)))
+#define _mm512_packs_epi32(a, b)                                                                   \
+    ((__m512i)simde_mm512_packs_epi32((simde__m512i)(a), (simde__m512i)(b)))
+#define _mm512_packus_epi16(a, b)                                                                  \
+    ((__m512i)simde_mm512_packus_epi16((simde__m512i)(a), (simde__m512i)(b)))
+#define _mm512_permutexvar_epi32(a, b)                                                             \
+    ((__m512i)simde_mm512_permutexvar_epi32((simde__m512i)(a), (simde__m512i)(b)))
 #include "backend/cpu/tensor_kernels.h"
 #define tensor_kernels_avx512 tensor_kernels_emulated
 extern const tensor_kernels tensor_kernels_emulated;
@@ -297,25 +306,43 @@ static void test_norms(void **state)
 /* ---- softmax
  * --------------------------------------------------------------------------------------- */
 
-enum { ROWS = 5 };
+enum { ROWS = 21 }; /* more than the kernels take at once */
+
+/* What the kernel wrote, as weights: of integers their own, or times their row's scale. */
+static void read_weights(const softmax_block *block, size_t row, float *weights)
+{
+    for (size_t i = 0; i < block->padded; i++) {
+        const size_t place = row * block->integers_stride + i;
+        switch (block->form) {
+        case SOFTMAX_FLOATS:
+            weights[i] = block->scores[row * block->stride + i];
+            break;
+        case SOFTMAX_WORDS:
+            weights[i] = (float)((int16_t *)block->integers)[place] * block->scales[row];
+            break;
+        case SOFTMAX_BYTES:
+            weights[i] = (float)((uint8_t *)block->integers)[place] * block->scales[row];
+            break;
+        }
+    }
+}
 
 /* Blocks of one row of logits, put together, are its softmax. */
 static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_keys, bool causal,
-                          bool integers, float deviation, double tolerance)
+                          softmax_form form, float deviation, double tolerance)
 {
     const size_t stride = size_round_up(block_keys, 16);
     const size_t first_query = causal ? keys / 3 : 0;
-    float logits[ROWS][200], weights[ROWS][200] = {{0}};
-    float largest[ROWS], sum[ROWS], factor[ROWS];
+    float logits[ROWS][200], weights[ROWS][200 + 16] = {{0}};
+    float largest[ROWS], sum[ROWS], factor[ROWS], scales[ROWS];
     fill_random(&logits[0][0], ROWS * 200, keys * 7 + block_keys, deviation);
     for (size_t first = 0; first < keys; first += block_keys) {
         const size_t count = size_minimum(block_keys, keys - first);
-        const size_t padded = size_round_up(count, 16);
         guarded_floats scores = {0};
-        guarded_halves rounded = {0};
+        guarded_halves integers = {0};
         guarded_create(&scores, ROWS * stride, true);
-        guarded_halves_create(&rounded, ROWS * stride, true);
-        int16_t *whole = (int16_t *)rounded.values;
+        /* As many bytes as the form needs, at the end of their page. */
+        guarded_halves_create(&integers, ROWS * stride / (form == SOFTMAX_BYTES ? 2 : 1), true);
         for (size_t r = 0; r < ROWS; r++) {
             memcpy(scores.values + r * stride, logits[r] + first, count * sizeof(float));
         }
@@ -324,31 +351,33 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
             .stride = stride,
             .rows = ROWS,
             .keys = count,
-            .padded = padded,
+            .padded = size_round_up(count, 16),
             .visible = causal ? (ptrdiff_t)first_query + 1 - (ptrdiff_t)first : (ptrdiff_t)count,
             .first = first == 0,
             .largest = largest,
             .sum = sum,
             .factor = factor,
-            .integers = integers ? whole : NULL,
+            .form = form,
+            .integers = integers.values,
             .integers_stride = stride,
+            .scales = scales,
         };
         k->softmax(&block);
-        for (size_t i = 0; integers && i < ROWS * stride; i++) {
-            scores.values[i] = (float)whole[i] / SOFTMAX_INTEGER;
-        }
         for (size_t r = 0; r < ROWS; r++) {
             for (size_t i = 0; i < first; i++) {
                 weights[r][i] *= factor[r];
             }
-            memcpy(weights[r] + first, scores.values + r * stride, count * sizeof(float));
-            for (size_t i = count; i < padded; i++) {
-                assert_true(scores.values[r * stride + i] == 0);
+            read_weights(&block, r, weights[r] + first);
+            for (size_t i = count; i < block.padded; i++) {
+                assert_true(weights[r][first + i] == 0);
             }
         }
         guarded_destroy(&scores);
-        guarded_halves_destroy(&rounded);
+        guarded_halves_destroy(&integers);
     }
+    const double unit = form == SOFTMAX_FLOATS  ? 0
+                        : form == SOFTMAX_WORDS ? 1.0 / SOFTMAX_INT16
+                                                : 1.0 / SOFTMAX_BYTE;
     for (size_t r = 0; r < ROWS; r++) {
         const size_t seen = causal ? size_minimum(keys, first_query + r + 1) : keys;
         double top = -INFINITY, total = 0;
@@ -356,14 +385,14 @@ static void check_softmax(const tensor_kernels *k, size_t keys, size_t block_key
             const double logit = (double)logits[r][i];
             top = logit > top ? logit : top;
         }
-        for (size_t i = 0; i < seen; i++) {
-            total += exp2((double)logits[r][i] - top);
-        }
         for (size_t i = 0; i < keys; i++) {
-            const double expected = i < seen ? exp2((double)logits[r][i] - top) / total : 0;
-            check_close("softmax", k, (double)logits[r][i], (double)(weights[r][i] / sum[r]),
-                        expected, tolerance, integers ? 1.1 * 0.5 / SOFTMAX_INTEGER : 1e-30);
+            const double expected = i < seen ? exp2((double)logits[r][i] - top) : 0;
+            check_close("softmax", k, (double)logits[r][i], (double)weights[r][i], expected,
+                        tolerance, 1.01 * 0.5 * unit + 1e-30);
+            /* That of the rounded bytes, so that the result is a mean of the values. */
+            total += form == SOFTMAX_BYTES ? (double)weights[r][i] : expected;
         }
+        check_close("softmax's sum", k, (double)keys, (double)sum[r], total, tolerance, 0);
     }
 }
 
@@ -372,12 +401,14 @@ static void test_softmax_of(const tensor_kernels *k)
     for (size_t keys = 1; keys < 200; keys += 1 + keys / 12) {
         for (size_t block = 16; block <= 64; block += 24) {
             /* The difference of two large logits is rounded before it is a power of two. */
-            check_softmax(k, keys, block, false, false, 30, 1e-5);
-            check_softmax(k, keys, block, true, false, 30, 1e-5);
-            check_softmax(k, keys, block, false, false, 0.5f, 6e-7);
-            check_softmax(k, keys, block, false, true, 30, 1e-5);
-            check_softmax(k, keys, block, true, true, 3, 1e-5);
-            check_softmax(k, keys, block, false, true, 0.5f, 1e-5);
+            check_softmax(k, keys, block, false, SOFTMAX_FLOATS, 30, 1e-5);
+            check_softmax(k, keys, block, true, SOFTMAX_FLOATS, 30, 1e-5);
+            check_softmax(k, keys, block, false, SOFTMAX_FLOATS, 0.5f, 6e-7);
+            for (int form = SOFTMAX_WORDS; form <= SOFTMAX_BYTES; form++) {
+                check_softmax(k, keys, block, false, (softmax_form)form, 30, 1e-5);
+                check_softmax(k, keys, block, true, (softmax_form)form, 3, 1e-5);
+                check_softmax(k, keys, block, false, (softmax_form)form, 0.5f, 1e-5);
+            }
         }
     }
 }

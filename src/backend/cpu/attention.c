@@ -31,10 +31,21 @@ static bool with_integers(const attention_plan *plan)
     return plan->precision != ATTENTION_F32;
 }
 
-/* Floats that hold `count` 16-bit integers, or as many floats. */
-static size_t number_floats(const attention_plan *plan, size_t count)
+static bool keys_are_bytes(const attention_plan *plan)
 {
-    return size_round_up(with_integers(plan) ? (count + 1) / 2 : count, LINE_FLOATS);
+    return plan->precision == ATTENTION_INT8;
+}
+
+static bool values_are_bytes(const attention_plan *plan)
+{
+    return plan->precision == ATTENTION_INT8 || plan->precision == ATTENTION_INT8_VALUES;
+}
+
+/* Floats that hold `count` bytes, 16-bit integers or as many floats. */
+static size_t number_floats(const attention_plan *plan, size_t count, bool bytes)
+{
+    const size_t floats = bytes ? (count + 3) / 4 : with_integers(plan) ? (count + 1) / 2 : count;
+    return size_round_up(floats, LINE_FLOATS);
 }
 
 /* What a worker's memory holds, from the `memory` on; returns the floats. */
@@ -57,8 +68,9 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
         worker->query_scales = TAKE(float, rows * plan->chunks);
         worker->query_integers = TAKE(int16_t, rows * attention_integer_stride(plan));
         worker->score_integers = TAKE(int16_t, rows * attention_score_stride(plan));
+        worker->score_scales = TAKE(float, rows);
         worker->row_numbers = TAKE(uint32_t, rows);
-        worker->zeros = TAKE(uint32_t, rows);
+        worker->zeros = TAKE(int32_t, plan->padded_width);
     }
 #undef TAKE
     return used;
@@ -84,8 +96,10 @@ static double predict_seconds(const attention_plan *plan, const conv_kernels *pr
     }
     const double scores = (double)shape->batch * (double)shape->heads * (double)shape->queries *
                           (double)plan->padded_keys * (shape->causal ? 0.5 : 1.0);
-    const double logits = plan->precision == ATTENTION_INT8 ? 1.7 * rate : rate;
-    return scores * ((double)shape->width / logits + (double)plan->padded_width / rate + softmax);
+    const double logits = keys_are_bytes(plan) ? 1.7 * rate : rate;
+    const double weighing = values_are_bytes(plan) ? 1.8 * rate : rate;
+    return scores *
+           ((double)shape->width / logits + (double)plan->padded_width / weighing + softmax);
 }
 
 bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
@@ -114,12 +128,12 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
     }
     keys = plan->padded_keys * width;
     values = plan->padded_keys * plan->padded_width;
-    plan->key_floats = number_floats(plan, precision == ATTENTION_INT8 ? (keys + 1) / 2 : keys);
-    plan->value_floats = number_floats(plan, values);
+    plan->key_floats = number_floats(plan, keys, keys_are_bytes(plan));
+    plan->value_floats = number_floats(plan, values, values_are_bytes(plan));
     plan->key_scales = integers ? plan->padded_keys * plan->chunks : 0;
     plan->value_scales = integers ? blocks * plan->padded_width : 0;
-    plan->key_begins = precision == ATTENTION_INT8 ? plan->key_scales : 0;
-    plan->center = precision == ATTENTION_INT8 ? size_round_up(shape->width, LINE_FLOATS) : 0;
+    plan->key_begins = keys_are_bytes(plan) ? plan->key_scales : 0;
+    plan->center = keys_are_bytes(plan) ? size_round_up(shape->width, LINE_FLOATS) : 0;
     plan->head_floats = size_round_up(plan->key_floats + plan->key_scales + plan->key_begins +
                                           plan->center + plan->value_floats + plan->value_scales,
                                       LINE_FLOATS);
@@ -222,33 +236,32 @@ static void pack_task(void *opaque, size_t index, unsigned worker)
     const attention_block block = block_of(context, picture, head_index, first,
                                            size_minimum(plan->key_block, shape->keys - first));
     (void)worker;
-    switch (plan->precision) {
-    case ATTENTION_F32:
+    if (!with_integers(plan)) {
         for (size_t key = 0; key < block.count; key += context->products->columns) {
             pack_panel(context, &head, &block, key);
         }
         return;
-    case ATTENTION_INT16:
-        attention_pack_keys_int16(context, &head, &block);
-        break;
-    case ATTENTION_INT8:
-        attention_pack_keys_int8(context, &head, &block);
-        break;
     }
-    attention_pack_values_int16(context, &head, &block);
+    (keys_are_bytes(plan) ? attention_pack_keys_int8 : attention_pack_keys_int16)(context, &head,
+                                                                                  &block);
+    (values_are_bytes(plan) ? attention_pack_values_int8
+                            : attention_pack_values_int16)(context, &head, &block);
 }
 
 static void quantise_query(const attention_context *context, const attention_worker *w, size_t rows)
 {
     const attention_plan *plan = context->plan;
-    const bool bytes = plan->precision == ATTENTION_INT8;
-    const size_t stride = attention_integer_stride(plan);
-    (bytes ? attention_quantise_query_int8 : attention_quantise_query_int16)(context, w, rows);
+    const size_t integers = attention_integer_stride(plan);
+    const size_t scores = attention_score_stride(plan);
+    (keys_are_bytes(plan) ? attention_quantise_query_int8
+                          : attention_quantise_query_int16)(context, w, rows);
+    /* Offsets count 16-bit numbers. */
     for (size_t r = 0; r < rows; r++) {
-        w->query_offsets[r] = (uint32_t)(r * (bytes ? stride / 2 : stride));
+        w->query_offsets[r] = (uint32_t)(r * (keys_are_bytes(plan) ? integers / 2 : integers));
+        w->score_offsets[r] = (uint32_t)(r * (values_are_bytes(plan) ? scores / 2 : scores));
         w->row_numbers[r] = (uint32_t)r;
-        w->zeros[r] = 0;
     }
+    memset(w->zeros, 0, plan->padded_width * sizeof *w->zeros);
 }
 
 static void scores_float(const attention_context *context, const attention_worker *w,
@@ -303,6 +316,7 @@ static void attend_block(const attention_context *context, const attention_worke
                                     const attention_head *, size_t, size_t, size_t) = {
         [ATTENTION_F32] = scores_float,
         [ATTENTION_INT16] = attention_scores_int16,
+        [ATTENTION_INT8_VALUES] = attention_scores_int16,
         [ATTENTION_INT8] = attention_scores_int8,
     };
     products[plan->precision](context, w, head, rows, first_key, padded);
@@ -318,8 +332,12 @@ static void attend_block(const attention_context *context, const attention_worke
         .largest = w->largest,
         .sum = w->sum,
         .factor = w->factor,
+        .form = !with_integers(plan)     ? SOFTMAX_FLOATS
+                : values_are_bytes(plan) ? SOFTMAX_BYTES
+                                         : SOFTMAX_WORDS,
         .integers = w->score_integers,
         .integers_stride = attention_score_stride(plan),
+        .scales = w->score_scales,
     };
     context->kernels->softmax(&softmax);
     for (size_t r = 0; r < rows && first_key > 0; r++) {
@@ -328,8 +346,9 @@ static void attend_block(const attention_context *context, const attention_worke
             context->kernels->scale(sums, sums, plan->padded_width, w->factor[r], 0);
         }
     }
-    (with_integers(plan) ? attention_weigh_int16 : weigh_float)(context, w, head, rows, first_key,
-                                                                padded);
+    (!with_integers(plan)     ? weigh_float
+     : values_are_bytes(plan) ? attention_weigh_int8
+                              : attention_weigh_int16)(context, w, head, rows, first_key, padded);
 }
 
 static void attend_task(void *opaque, size_t index, unsigned worker)
@@ -386,7 +405,7 @@ void attention_run(const attention_plan *plan, const attention_arguments *argume
         .key_blocks = (shape->keys + plan->key_block - 1) / plan->key_block,
         .query_blocks = (shape->queries + plan->query_block - 1) / plan->query_block,
     };
-    if (plan->precision == ATTENTION_INT8) {
+    if (keys_are_bytes(plan)) {
         thread_pool_run(pool, pictures * shape->heads, center_task, &context);
     }
     thread_pool_run(pool, pictures * shape->heads * context.key_blocks, pack_task, &context);

@@ -17,8 +17,10 @@ typedef struct attention_shape {
 typedef enum attention_precision {
     ATTENTION_F32,
     ATTENTION_INT16, /* 16-bit integers in both products: an error of about 3e-4 */
-    ATTENTION_INT8   /* 8-bit integers in the product of queries and keys, 16-bit ones in the other:
-                      * about 1e-2 of the logits' deviation; for kernels with multiply_int8 */
+    /* For kernels with multiply_int8: */
+    ATTENTION_INT8_VALUES, /* 8-bit integers in the product of weights and values: 1e-2 to 3e-2 of a
+                            * result whose values have no mean */
+    ATTENTION_INT8         /* in both: about 1e-2 of the logits' deviation more */
 } attention_precision;
 
 typedef struct attention_plan {
@@ -27,8 +29,8 @@ typedef struct attention_plan {
     size_t query_block, key_block;
     size_t padded_keys, padded_width; /* whole panels */
     size_t chunk, chunks;             /* channels with a scale of their own (integers) */
-    /* Floats of one head: packed keys, their scales, with bytes also what their sums begin with and
-     * the mean key, values, their scales. */
+    /* Floats of one head: packed keys, their scales, when they are bytes also what their sums begin
+     * with and the mean key; values, their scales. */
     size_t key_floats, key_scales, key_begins, center, value_floats, value_scales, head_floats;
     size_t worker_floats;
     size_t scratch_bytes;
@@ -74,8 +76,10 @@ typedef struct attention_worker {
     /* with integers */
     float *query_scales;     /* [chunk][query] */
     int16_t *query_integers; /* or bytes */
-    int16_t *score_integers;
-    uint32_t *row_numbers, *zeros;
+    int16_t *score_integers; /* the same */
+    float *score_scales;
+    uint32_t *row_numbers;
+    int32_t *zeros; /* what sums of values begin with */
 } attention_worker;
 
 /* One head of one picture, packed. */
@@ -131,11 +135,15 @@ void attention_scores_int8(const attention_context *context, const attention_wor
                            const attention_head *head, size_t rows, size_t first_key,
                            size_t padded);
 
-/* Values are 16-bit integers with either (attention_int16.c). */
+/* The product of the softmax's weights and values, and packing those: the same two ways. */
 void attention_pack_values_int16(const attention_context *context, const attention_head *head,
                                  const attention_block *block);
 void attention_weigh_int16(const attention_context *context, const attention_worker *worker,
                            const attention_head *head, size_t rows, size_t first_key,
                            size_t padded);
+void attention_pack_values_int8(const attention_context *context, const attention_head *head,
+                                const attention_block *block);
+void attention_weigh_int8(const attention_context *context, const attention_worker *worker,
+                          const attention_head *head, size_t rows, size_t first_key, size_t padded);
 
 #endif

@@ -1,7 +1,7 @@
 /* The two products of attention with 16-bit integers.
  *
- * A query has a scale for every chunk of channels, a key too; a weight of the softmax stands for
- * itself times SOFTMAX_INTEGER, and a channel of the values has a scale in every block of keys.
+ * A query has a scale for every chunk of channels, a key too; the softmax's weights of a query have
+ * a scale in every block of keys, and so has a channel of the values.
  * Scales keep the sums of each product in 32 bits, whatever the numbers are. */
 #include "backend/cpu/attention.h"
 
@@ -11,11 +11,9 @@
 /* A chunk of channels, and one more for an odd count. */
 enum { INTEGERS_MOST = ATTENTION_CHUNK + 1 };
 
-/* Most of the sum of a channel's quantised values in a block of keys: times SOFTMAX_INTEGER it
+/* Most of the sum of a channel's quantised values in a block of keys: times SOFTMAX_INT16 it
  * stays below 2^31. */
 #define VALUES_SUM 262000
-
-static const float softmax_scale[1] = {1.0f / SOFTMAX_INTEGER};
 
 /* The factor that brings numbers to integers: as large as 16 bits and the sum of the products
  * allow. */
@@ -213,8 +211,8 @@ void attention_weigh_int16(const attention_context *context, const attention_wor
         .b_stride = plan->padded_keys * columns,
         .panels = plan->padded_width / columns,
         .pairs = padded / 2,
-        .row_scales = softmax_scale,
-        .scale_offsets = w->zeros,
+        .row_scales = w->score_scales,
+        .scale_offsets = w->row_numbers,
         .column_scales = head->value_scales + first_key / plan->key_block * plan->padded_width,
         .column_scales_stride = columns,
         .c = w->sums,

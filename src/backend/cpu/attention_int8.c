@@ -1,11 +1,14 @@
-/* The product of queries and keys with 8-bit integers: four of them take the place of two of 16
- * bits.
+/* The products of attention with 8-bit integers: four of them take the place of two of 16 bits.
  *
  * Every query and key has a scale for each chunk of channels. The mean of all keys is taken off
  * each key first: it adds the same to all logits of a query, which the softmax does not see, and
  * what is common to all keys would leave few of the 8 bits to what tells them apart (Zhang et al.,
  * SageAttention, arXiv 2410.02367). The kernel takes unsigned queries, so they are moved up by
- * QUERY_ZERO, and a key's sums begin with what that adds, taken off. */
+ * QUERY_ZERO, and a key's sums begin with what that adds, taken off.
+ *
+ * The softmax's weights are unsigned as they are. Each block of keys counts them from its own
+ * largest on and divides by the sum of the rounded ones, so that few vanish and the result stays a
+ * mean of the values, of which each channel has a scale in every block. */
 #include "backend/cpu/attention.h"
 
 #include <math.h>
@@ -136,4 +139,73 @@ void attention_scores_int8(const attention_context *context, const attention_wor
         };
         context->products->multiply_int8(&task);
     }
+}
+
+/* One panel of channels of one block of values: [four keys][channel][4] */
+static void pack_value_panel(const attention_block *block, size_t columns, const float *value,
+                             size_t run, uint32_t *panel, float *scales)
+{
+    enum { COLUMNS_MOST = 32 };
+    float largest[COLUMNS_MOST] = {0}, factor[COLUMNS_MOST];
+    for (size_t k = 0; k < block->count; k++) {
+        for (size_t c = 0; c < run; c++) {
+            const float magnitude = fabsf(value[k * block->stride + c]);
+            largest[c] = largest[c] > magnitude ? largest[c] : magnitude;
+        }
+    }
+    for (size_t c = 0; c < columns; c++) {
+        factor[c] = largest[c] > 0 ? BYTE_LARGEST / largest[c] : 0;
+        scales[c] = factor[c] > 0 ? 1 / factor[c] : 0;
+    }
+    memset(panel, 0, size_round_up(block->count, columns) / 4 * columns * sizeof *panel);
+    for (size_t k = 0; k < block->count; k++) {
+        const float *row = value + k * block->stride;
+        uint32_t *words = panel + k / 4 * columns;
+        const unsigned shift = (unsigned)(k % 4 * 8);
+        for (size_t c = 0; c < run; c++) {
+            words[c] |= (uint32_t)(uint8_t)attention_integer(row[c], factor[c]) << shift;
+        }
+    }
+}
+
+void attention_pack_values_int8(const attention_context *context, const attention_head *head,
+                                const attention_block *block)
+{
+    const attention_plan *plan = context->plan;
+    const size_t columns = context->products->columns;
+    uint32_t *values = (uint32_t *)(void *)head->values;
+    for (size_t c = 0; c < plan->padded_width; c += columns) {
+        pack_value_panel(
+            block, columns, block->value + c, size_minimum(columns, plan->shape.width - c),
+            values + (c * plan->padded_keys + block->first * columns) / 4,
+            head->value_scales + block->first / plan->key_block * plan->padded_width + c);
+    }
+}
+
+void attention_weigh_int8(const attention_context *context, const attention_worker *w,
+                          const attention_head *head, size_t rows, size_t first_key, size_t padded)
+{
+    const attention_plan *plan = context->plan;
+    const size_t columns = context->products->columns;
+    /* The kernel counts in 16-bit numbers. */
+    const int16_t *values = (const int16_t *)(const void *)head->values + first_key * columns / 2;
+    const conv_multiply_pairs task = {
+        .a = w->score_integers,
+        .offsets = w->score_offsets,
+        .rows = rows,
+        .b = values,
+        .b_stride = plan->padded_keys * columns / 2,
+        .panels = plan->padded_width / columns,
+        .pairs = padded / 4,
+        .row_scales = w->score_scales,
+        .scale_offsets = w->row_numbers,
+        .column_scales = head->value_scales + first_key / plan->key_block * plan->padded_width,
+        .column_scales_stride = columns,
+        .column_begins = w->zeros,
+        .c = w->sums,
+        .c_stride = plan->padded_width,
+        .accumulate = first_key > 0,
+        .next_b = values,
+    };
+    context->products->multiply_int8(&task);
 }

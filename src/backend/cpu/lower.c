@@ -217,7 +217,9 @@ static attention_precision attention_precision_of(const lowering *l, const node 
         return ATTENTION_F32;
     }
     const bool exact = source->amplified && shape->width > INT8_HEAD_WIDTH;
-    return exact || l->self->products->multiply_int8 == NULL ? ATTENTION_INT16 : ATTENTION_INT8;
+    return l->self->products->multiply_int8 == NULL ? ATTENTION_INT16
+           : exact                                  ? ATTENTION_INT8_VALUES
+                                                    : ATTENTION_INT8;
 }
 
 static const char *attention_name(attention_precision of)
@@ -225,6 +227,7 @@ static const char *attention_name(attention_precision of)
     static const char *const names[] = {
         [ATTENTION_F32] = "attention f32",
         [ATTENTION_INT16] = "attention int16",
+        [ATTENTION_INT8_VALUES] = "attention int16 int8",
         [ATTENTION_INT8] = "attention int8",
     };
     return names[of];

@@ -9,9 +9,21 @@
 #include "backend/cpu/kernel_families.h"
 #include "base/base.h"
 
+/* What the weights of a softmax are handed on as. Integers of a row count the largest weight of its
+ * block as SOFTMAX_INT16 or SOFTMAX_BYTE, so that they are as exact in every block. */
+typedef enum softmax_form {
+    SOFTMAX_FLOATS, /* 2^(score - largest) */
+    SOFTMAX_WORDS,  /* int16_t */
+    SOFTMAX_BYTES,  /* uint8_t */
+} softmax_form;
+
+/* Stand for the largest weight. */
+#define SOFTMAX_INT16 8191
+#define SOFTMAX_BYTE  255
+
 /* Scores of `rows` queries with the `keys` keys of one block, for an online softmax. */
 typedef struct softmax_block {
-    float *scores; /* [rows][stride]: logits times log2(e); become 2^(score - largest) */
+    float *scores; /* [rows][stride]: logits times log2(e); become the weights */
     size_t stride;
     size_t rows, keys;
     size_t padded; /* >= keys: what lies beyond becomes zero */
@@ -22,14 +34,13 @@ typedef struct softmax_block {
     float *largest; /* [rows] of all blocks so far */
     float *sum;     /* [rows] of 2^(score - largest) so far */
     float *factor;  /* [rows]: what earlier sums must be multiplied by */
-    /* NULL, or [rows][integers_stride]: the weights times SOFTMAX_INTEGER, rounded, go there and
-     * `scores` are left in any state. */
-    int16_t *integers;
+    softmax_form form;
+    /* With integers: they go to [rows][integers_stride], what 1 of a row stands for to scales
+     * [rows], and `scores` are left in any state. Sums are then those of the rounded bytes. */
+    void *integers;
     size_t integers_stride;
+    float *scales;
 } softmax_block;
-
-/* Stands for a weight of one. */
-#define SOFTMAX_INTEGER 8191
 
 typedef struct tensor_kernels {
     const char *name;

@@ -262,56 +262,119 @@ static void layer_norm(float *y, const float *x, size_t channels, const float *g
 /* ---- attention --------------------------------------------------------------------------------
  */
 
-ALWAYS_INLINE void store_integers(int16_t *integers, vector weights)
+enum { GROUP = 4 * WIDTH }; /* weights that are rounded and stored together */
+
+/* Weights from 0 to 32767 -> the nearest integers. */
+ALWAYS_INLINE vector_bits round_weights(vector weights)
 {
-    const vector_half half =
-        __builtin_convertvector(vector_round(weights * (float)SOFTMAX_INTEGER), vector_half);
-    memcpy(integers, &half, sizeof half);
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    return (vector_bits)_mm512_cvtps_epi32((__m512)weights);
+#elif CONV_VECTOR_FLOATS == 8
+    return (vector_bits)_mm256_cvtps_epi32((__m256)weights);
+#else
+    return vector_round(weights) & 0xffff;
+#endif
 }
 
-/* One row: `keys` scores that count. Returns their sum. */
-ALWAYS_INLINE float softmax_row(float *scores, int16_t *integers, size_t keys, size_t padded,
-                                float largest)
+/* AVX's conversions to less than a vector work on 128 bits each: the permutations put their results
+ * in order. */
+ALWAYS_INLINE void store_words(int16_t *words, const vector_bits x[4])
 {
-    const vector top = vector_set(largest);
-    vector sums[2] = {{0}};
-    size_t i = 0;
-    for (; i + 2 * WIDTH <= keys; i += 2 * WIDTH) {
-        const vector a = vector_exp2(vector_load(scores + i) - top);
-        const vector b = vector_exp2(vector_load(scores + i + WIDTH) - top);
-        if (integers) {
-            store_integers(integers + i, a);
-            store_integers(integers + i + WIDTH, b);
-        } else {
-            vector_store(scores + i, a);
-            vector_store(scores + i + WIDTH, b);
-        }
-        sums[0] += a;
-        sums[1] += b;
+    for (size_t i = 0; i < 4; i += 2) {
+#if CONV_VECTOR_FLOATS == 16
+        const vector_bits order = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+        const __m512i both = _mm512_packs_epi32((__m512i)x[i], (__m512i)x[i + 1]);
+        const __m512i result = _mm512_permutexvar_epi32((__m512i)order, both);
+#elif CONV_VECTOR_FLOATS == 8
+        const __m256i both = _mm256_packs_epi32((__m256i)x[i], (__m256i)x[i + 1]);
+        const __m256i result = _mm256_permute4x64_epi64(both, 0xd8);
+#else
+        const vector_half result[2] = {__builtin_convertvector(x[i], vector_half),
+                                       __builtin_convertvector(x[i + 1], vector_half)};
+#endif
+        memcpy(words + i * WIDTH, &result, sizeof result);
     }
-    float sum = vector_sum(sums[0] + sums[1]);
+}
+
+ALWAYS_INLINE void store_bytes(uint8_t *bytes, const vector_bits x[4])
+{
+#if CONV_VECTOR_FLOATS == 16
+    const vector_bits order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    const __m512i low = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]);
+    const __m512i high = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
+    const __m512i result = _mm512_permutexvar_epi32((__m512i)order, _mm512_packus_epi16(low, high));
+#elif CONV_VECTOR_FLOATS == 8
+    const vector_bits order = {0, 4, 1, 5, 2, 6, 3, 7};
+    const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+    const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+    const __m256i result =
+        _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), (__m256i)order);
+#else
+    uint8_t result[GROUP];
+    for (size_t i = 0; i < GROUP; i++) {
+        result[i] = (uint8_t)x[i / WIDTH][i % WIDTH];
+    }
+#endif
+    memcpy(bytes, &result, sizeof result);
+}
+
+/* A group of scores -> weights in the given form; gives their sum, of bytes that of the rounded
+ * ones. */
+ALWAYS_INLINE vector weigh_group(const float *scores, void *weights, softmax_form form, vector top)
+{
+    vector w[4];
+    vector_bits integers[4];
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        w[i] = vector_exp2(vector_load(scores + i * WIDTH) - top);
+        if (form == SOFTMAX_FLOATS) {
+            vector_store((float *)weights + i * WIDTH, w[i]);
+        } else {
+            integers[i] = round_weights(w[i]);
+        }
+    }
+    if (form == SOFTMAX_WORDS) {
+        store_words(weights, integers);
+    } else if (form == SOFTMAX_BYTES) {
+        store_bytes(weights, integers);
+        const vector_bits sum = (integers[0] + integers[1]) + (integers[2] + integers[3]);
+        return __builtin_convertvector(sum, vector);
+    }
+    return (w[0] + w[1]) + (w[2] + w[3]);
+}
+
+ALWAYS_INLINE size_t weight_bytes(softmax_form form)
+{
+    return form == SOFTMAX_FLOATS  ? sizeof(float)
+           : form == SOFTMAX_WORDS ? sizeof(int16_t)
+                                   : sizeof(uint8_t);
+}
+
+/* One row: `keys` scores that count, 2^(score - top) at `weights` (which may be `scores`). Returns
+ * the sum of these weights. */
+ALWAYS_INLINE float softmax_row(const float *scores, void *weights, softmax_form form, size_t keys,
+                                size_t padded, float largest)
+{
+    const size_t bytes = weight_bytes(form);
+    const vector top = vector_set(largest);
+    uint8_t *out = weights;
+    vector sums = {0};
+    size_t i = 0;
+    for (; i + GROUP <= keys; i += GROUP) {
+        sums += weigh_group(scores + i, out + i * bytes, form, top);
+    }
     const size_t rest = keys - i;
     if (rest) {
-        float tail[2 * WIDTH] = {0};
-        memcpy(tail, scores + i, rest * sizeof *tail);
-        vector_store(tail, vector_exp2(vector_load(tail) - top));
-        vector_store(tail + WIDTH, vector_exp2(vector_load(tail + WIDTH) - top));
-        memcpy(scores + i, tail, rest * sizeof *tail);
-        for (size_t j = 0; j < rest; j++) {
-            sum += tail[j];
+        float last[GROUP];
+        for (size_t j = 0; j < GROUP; j++) {
+            last[j] = -INFINITY; /* 2^-126, which changes no sum */
         }
-        if (integers) {
-            int16_t rounded[2 * WIDTH];
-            store_integers(rounded, vector_load(tail));
-            store_integers(rounded + WIDTH, vector_load(tail + WIDTH));
-            memcpy(integers + i, rounded, rest * sizeof *rounded);
-        }
+        memcpy(last, scores + i, rest * sizeof *last);
+        sums += weigh_group(last, last, form, top);
+        memcpy(out + i * bytes, last, rest * bytes);
     }
-    memset(scores + keys, 0, (padded - keys) * sizeof *scores);
-    if (integers) {
-        memset(integers + keys, 0, (padded - keys) * sizeof *integers);
-    }
-    return sum;
+    memset(out + keys * bytes, 0, (padded - keys) * bytes);
+    return vector_sum(sums);
 }
 
 ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
@@ -331,45 +394,85 @@ ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
     return largest;
 }
 
-ALWAYS_INLINE float exp2_of(float v)
+enum { SOFTMAX_ROWS = 16 }; /* whose factors are computed side by side */
+
+/* Rows of one block: what each sees, its largest score here and of all blocks so far. */
+typedef struct softmax_group {
+    size_t keys[SOFTMAX_ROWS];
+    float here[SOFTMAX_ROWS], largest[SOFTMAX_ROWS];
+    float factor[SOFTMAX_ROWS]; /* of earlier sums */
+    float scale[SOFTMAX_ROWS];  /* of the block's largest weight */
+} softmax_group;
+
+ALWAYS_INLINE void softmax_factors(const softmax_block *block, size_t first, size_t rows,
+                                   softmax_group *group)
 {
-    float values[WIDTH];
-    vector_store(values, vector_exp2(vector_set(v)));
-    return values[0];
+    float before[SOFTMAX_ROWS];
+    for (size_t r = 0; r < SOFTMAX_ROWS; r++) {
+        before[r] = block->first || r >= rows ? -INFINITY : block->largest[first + r];
+    }
+    for (size_t r = 0; r < SOFTMAX_ROWS; r += WIDTH) {
+        const vector here = vector_load(group->here + r);
+        const vector earlier = vector_load(before + r);
+        const vector largest = vector_max(here, earlier);
+        vector_store(group->largest + r, largest);
+        vector_store(group->factor + r, vector_exp2(earlier - largest));
+        vector_store(group->scale + r, vector_exp2(here - largest));
+    }
 }
 
-ALWAYS_INLINE void softmax_rows(const softmax_block *block, const bool integers)
+/* Rows first..first+rows-1, at most SOFTMAX_ROWS. */
+ALWAYS_INLINE void softmax_rows(const softmax_block *block, size_t first, size_t rows,
+                                const softmax_form form)
 {
-    for (size_t r = 0; r < block->rows; r++) {
-        float *scores = block->scores + r * block->stride;
-        int16_t *rounded = integers ? block->integers + r * block->integers_stride : NULL;
-        const ptrdiff_t seen = block->visible + (ptrdiff_t)r;
-        if (seen <= 0) {
-            memset(scores, 0, block->padded * sizeof *scores);
-            if (integers) {
-                memset(rounded, 0, block->padded * sizeof *rounded);
-            }
-            block->factor[r] = 1;
-            continue;
+    const float whole = form == SOFTMAX_BYTES ? SOFTMAX_BYTE : SOFTMAX_INT16;
+    softmax_group group = {0};
+    for (size_t r = 0; r < rows; r++) {
+        const ptrdiff_t seen = block->visible + (ptrdiff_t)(first + r);
+        group.keys[r] = seen <= 0 ? 0 : (size_t)seen < block->keys ? (size_t)seen : block->keys;
+        group.here[r] = largest_of(block->scores + (first + r) * block->stride, group.keys[r]);
+    }
+    softmax_factors(block, first, rows, &group);
+    for (size_t r = 0; r < rows; r++) {
+        const size_t row = first + r;
+        float *scores = block->scores + row * block->stride;
+        float sum;
+        if (form == SOFTMAX_FLOATS) {
+            sum = softmax_row(scores, scores, form, group.keys[r], block->padded, group.largest[r]);
+        } else {
+            uint8_t *weights =
+                (uint8_t *)block->integers + row * block->integers_stride * weight_bytes(form);
+            const float scale = group.scale[r] * (1 / whole);
+            sum = scale * softmax_row(scores, weights, form, group.keys[r], block->padded,
+                                      group.here[r] - log2f(whole));
+            block->scales[row] = scale;
         }
-        const size_t keys = (size_t)seen < block->keys ? (size_t)seen : block->keys;
-        const float before = block->first ? -INFINITY : block->largest[r];
-        const float here = largest_of(scores, keys);
-        const float largest = here > before ? here : before;
-        const float factor = block->first ? 0 : exp2_of(before - largest);
-        const float sum = softmax_row(scores, rounded, keys, block->padded, largest);
-        block->sum[r] = block->first ? sum : block->sum[r] * factor + sum;
-        block->largest[r] = largest;
-        block->factor[r] = factor;
+        block->sum[row] = block->first ? sum : block->sum[row] * group.factor[r] + sum;
+        block->largest[row] = group.largest[r];
+        block->factor[row] = group.factor[r];
+    }
+}
+
+ALWAYS_INLINE void softmax_all(const softmax_block *block, const softmax_form form)
+{
+    for (size_t row = 0; row < block->rows; row += SOFTMAX_ROWS) {
+        const size_t left = block->rows - row;
+        softmax_rows(block, row, left < SOFTMAX_ROWS ? left : SOFTMAX_ROWS, form);
     }
 }
 
 static void softmax(const softmax_block *block)
 {
-    if (block->integers) {
-        softmax_rows(block, true);
-    } else {
-        softmax_rows(block, false);
+    switch (block->form) {
+    case SOFTMAX_FLOATS:
+        softmax_all(block, SOFTMAX_FLOATS);
+        break;
+    case SOFTMAX_WORDS:
+        softmax_all(block, SOFTMAX_WORDS);
+        break;
+    case SOFTMAX_BYTES:
+        softmax_all(block, SOFTMAX_BYTES);
+        break;
     }
 }
 
