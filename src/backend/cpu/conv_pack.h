@@ -259,8 +259,7 @@ ALWAYS_INLINE vector_words pack_words(conv_pack_type type, vector first, vector 
                           (vector_round(second * factor) << 16));
 }
 
-/* ---- weights that stay in the order of the file ------------------------------------------------
- */
+/* ---- weights that stay in the order of the file ---------------------------------------------- */
 
 /* `count` (at most two vectors) weights of `outputs` (at most a vector) that lie side by side.
  * Values of 16 bits are paired before they are transposed, so that there are half as many vectors
@@ -351,8 +350,7 @@ ALWAYS_INLINE void pack_in_order(const conv_pack_panel *task, conv_pack_type typ
     }
 }
 
-/* ---- blocks of channels, tap by tap ------------------------------------------------------------
- */
+/* ---- blocks of channels, tap by tap ---------------------------------------------------------- */
 
 /* One weight of all outputs, or of a pair of channels (`odd` NULL: the second is zero). */
 ALWAYS_INLINE void emit_columns(conv_pack_type type, size_t columns, const float *even,
@@ -370,10 +368,13 @@ ALWAYS_INLINE void emit_columns(conv_pack_type type, size_t columns, const float
     }
 }
 
-/* What the packed order groups by blocks of channels and within them by taps. */
-ALWAYS_INLINE void pack_blocks(const conv_pack_panel *task, conv_pack_type type, size_t value_bytes,
-                               size_t step, const float *factors)
+/* What the packed order groups by blocks of channels and within them by taps; never Winograd's
+ * single integers. */
+ALWAYS_INLINE void pack_blocks(const conv_pack_panel *task, conv_pack_type type,
+                               const float *factors)
 {
+    const size_t value_bytes = type == CONV_PACK_F32 ? sizeof(float) : sizeof(int16_t);
+    const size_t step = type == CONV_PACK_F32 ? 1 : 2; /* channels together */
     _Alignas(64) float staged[PACK_CHANNELS * PACK_TAPS * PACK_COLUMNS];
     const size_t columns = task->columns;
     const size_t taps = task->taps;
@@ -397,36 +398,33 @@ ALWAYS_INLINE void pack_blocks(const conv_pack_panel *task, conv_pack_type type,
     }
 }
 
-static void pack_run(const conv_pack_panel *task)
+ALWAYS_INLINE void pack_typed(const conv_pack_panel *task, conv_pack_type type)
 {
     float factors[PACK_COLUMNS] = {0};
-    const bool in_order = task->taps == 1 || task->block_channels == 1;
+    if (type == CONV_PACK_INT16 || type == CONV_PACK_INT16_PAIRS) {
+        choose_scales(task, type, factors);
+    }
+    if (task->taps == 1 || task->block_channels == 1) {
+        pack_in_order(task, type, factors);
+    } else {
+        pack_blocks(task, type, factors);
+    }
+}
+
+static void pack_run(const conv_pack_panel *task)
+{
     switch (task->type) {
     case CONV_PACK_F32:
-        if (in_order) {
-            pack_in_order(task, CONV_PACK_F32, factors);
-        } else {
-            pack_blocks(task, CONV_PACK_F32, sizeof(float), 1, factors);
-        }
+        pack_typed(task, CONV_PACK_F32);
         break;
-    case CONV_PACK_INT16: /* Winograd's, which are in order */
-        choose_scales(task, CONV_PACK_INT16, factors);
-        pack_in_order(task, CONV_PACK_INT16, factors);
+    case CONV_PACK_INT16:
+        pack_typed(task, CONV_PACK_INT16);
         break;
     case CONV_PACK_INT16_PAIRS:
-        choose_scales(task, CONV_PACK_INT16_PAIRS, factors);
-        if (in_order) {
-            pack_in_order(task, CONV_PACK_INT16_PAIRS, factors);
-        } else {
-            pack_blocks(task, CONV_PACK_INT16_PAIRS, sizeof(int16_t), 2, factors);
-        }
+        pack_typed(task, CONV_PACK_INT16_PAIRS);
         break;
     case CONV_PACK_BF16_PAIRS:
-        if (in_order) {
-            pack_in_order(task, CONV_PACK_BF16_PAIRS, factors);
-        } else {
-            pack_blocks(task, CONV_PACK_BF16_PAIRS, sizeof(int16_t), 2, factors);
-        }
+        pack_typed(task, CONV_PACK_BF16_PAIRS);
         break;
     }
 }
