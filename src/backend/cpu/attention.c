@@ -252,13 +252,11 @@ static void quantise_query(const attention_context *context, const attention_wor
 {
     const attention_plan *plan = context->plan;
     const size_t integers = attention_integer_stride(plan);
-    const size_t scores = attention_score_stride(plan);
     (keys_are_bytes(plan) ? attention_quantise_query_int8
                           : attention_quantise_query_int16)(context, w, rows);
-    /* Offsets count 16-bit numbers. */
+    /* Offsets now count 16-bit numbers. */
     for (size_t r = 0; r < rows; r++) {
         w->query_offsets[r] = (uint32_t)(r * (keys_are_bytes(plan) ? integers / 2 : integers));
-        w->score_offsets[r] = (uint32_t)(r * (values_are_bytes(plan) ? scores / 2 : scores));
         w->row_numbers[r] = (uint32_t)r;
     }
     memset(w->zeros, 0, plan->padded_width * sizeof *w->zeros);
@@ -369,9 +367,11 @@ static void attend_task(void *opaque, size_t index, unsigned worker)
     worker_layout(plan, context->workers + worker * plan->worker_floats, &w);
     /* The softmax is taken to the base of 2. */
     const float scale = context->arguments->scale * 1.44269504f;
+    /* Offsets count floats or 16-bit numbers, as the kernels do. */
+    const size_t score_stride = attention_score_stride(plan) / (values_are_bytes(plan) ? 2 : 1);
     for (size_t r = 0; r < rows; r++) {
         w.query_offsets[r] = (uint32_t)(r * attention_query_stride(plan));
-        w.score_offsets[r] = (uint32_t)(r * attention_score_stride(plan));
+        w.score_offsets[r] = (uint32_t)(r * score_stride);
         context->kernels->scale(w.query + w.query_offsets[r],
                                 context->arguments->query + position + r * stride, shape->width,
                                 scale, 0);
