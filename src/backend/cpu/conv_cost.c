@@ -91,5 +91,6 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
                            inputs * rates.prologue + tiles * points * channels * rates.input +
                            tiles * products * columns * rates.output + outputs * rates.epilogue +
                            weights * rates.weight + columns * channels * 36 * rates.load;
-    return seconds / threads + rates.phase * (double)(1 + l->supers * l->weight_blocks);
+    const size_t phases = l->alone ? 2 : 1 + l->supers * l->weight_blocks;
+    return seconds / threads + rates.phase * (double)phases;
 }

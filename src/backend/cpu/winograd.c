@@ -581,33 +581,67 @@ static size_t count_weight_tasks(const winograd_layout *l, size_t block)
     return size_minimum(l->weight_panels, l->panels - block * l->weight_panels);
 }
 
-void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
-                  thread_pool *pool, const conv_kernels *kernels)
+static size_t count_product_tasks(const winograd_layout *l, size_t super, size_t block)
 {
-    winograd_context context = {.plan = plan, .arguments = arguments, .kernels = kernels};
-    winograd_layout *l = &context.layout;
-    if (!winograd_plan(l, plan, kernels)) {
-        return; /* conv_plan_create has already accepted this shape */
-    }
-    uint8_t *inputs[2] = {scratch, (uint8_t *)scratch + (l->input_buffers - 1) * l->input_bytes};
-    uint8_t *memory = (uint8_t *)scratch + l->input_buffers * l->input_bytes;
-    uint8_t *weights[2] = {memory, memory + (l->weight_buffers - 1) * l->weight_bytes};
-    context.workers = memory + l->weight_buffers * l->weight_bytes;
+    const size_t panels = count_weight_tasks(l, block);
+    return winograd_tile_tasks(l, units_of(l, super)) * winograd_divide_up(panels, l->task_panels);
+}
 
-    context.phase = (winograd_phase){
+/* A part from its inputs to its outputs. */
+static void alone_task(void *opaque, size_t index, unsigned worker)
+{
+    winograd_context context = *(const winograd_context *)opaque;
+    const winograd_layout *l = &context.layout;
+    uint8_t *inputs = context.workers + worker * l->worker_bytes;
+    float *memory = (float *)(void *)(inputs + l->input_bytes);
+    winograd_phase *phase = &context.phase; /* this thread's own */
+    phase->input_super = index;
+    phase->product_super = index;
+    phase->next_inputs = inputs;
+    phase->inputs = inputs;
+    const size_t input_tasks = count_input_tasks(l, index);
+    for (size_t i = 0; i < input_tasks; i++) {
+        input_task(&context, i, memory);
+    }
+    const size_t product_tasks = count_product_tasks(l, index, 0);
+    for (size_t i = 0; i < product_tasks; i++) {
+        product_task(&context, i, memory);
+    }
+}
+
+static void run_alone(winograd_context *context, uint8_t *scratch, thread_pool *pool)
+{
+    const winograd_layout *l = &context->layout;
+    context->workers = scratch + l->weight_bytes;
+    context->phase = (winograd_phase){
+        .weight_tasks = count_weight_tasks(l, 0),
+        .weights = scratch,
+        .next_weights = scratch,
+    };
+    run_phase(context, pool);
+    thread_pool_run(pool, l->units, alone_task, context);
+}
+
+static void run_together(winograd_context *context, uint8_t *scratch, thread_pool *pool)
+{
+    const winograd_layout *l = &context->layout;
+    uint8_t *inputs[2] = {scratch, scratch + (l->input_buffers - 1) * l->input_bytes};
+    uint8_t *memory = scratch + l->input_buffers * l->input_bytes;
+    uint8_t *weights[2] = {memory, memory + (l->weight_buffers - 1) * l->weight_bytes};
+    context->workers = memory + l->weight_buffers * l->weight_bytes;
+
+    context->phase = (winograd_phase){
         .weight_tasks = l->fused ? 0 : count_weight_tasks(l, 0),
         .input_tasks = count_input_tasks(l, 0),
         .next_inputs = inputs[0],
         .next_weights = weights[0],
     };
-    run_phase(&context, pool);
+    run_phase(context, pool);
     size_t turn = 0; /* blocks of weights multiplied so far */
     for (size_t s = 0; s < l->supers; s++) {
         for (size_t block = 0; block < l->weight_blocks; block++, turn++) {
-            const size_t tile_tasks = winograd_tile_tasks(l, units_of(l, s));
-            const size_t panels = count_weight_tasks(l, block);
             winograd_phase phase = {
-                .product_tasks = tile_tasks * winograd_divide_up(panels, l->task_panels),
+                .product_tasks = count_product_tasks(l, s, block),
                 .product_super = s,
                 .product_block = block,
                 .inputs = inputs[s % 2],
@@ -625,8 +659,22 @@ void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *
                 phase.input_tasks = count_input_tasks(l, s + 1);
                 phase.next_inputs = inputs[(s + 1) % 2];
             }
-            context.phase = phase;
-            run_phase(&context, pool);
+            context->phase = phase;
+            run_phase(context, pool);
         }
+    }
+}
+
+void winograd_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,
+                  thread_pool *pool, const conv_kernels *kernels)
+{
+    winograd_context context = {.plan = plan, .arguments = arguments, .kernels = kernels};
+    if (!winograd_plan(&context.layout, plan, kernels)) {
+        return; /* conv_plan_create has already accepted this shape */
+    }
+    if (context.layout.alone) {
+        run_alone(&context, scratch, pool);
+    } else {
+        run_together(&context, scratch, pool);
     }
 }

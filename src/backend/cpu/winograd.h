@@ -7,7 +7,10 @@
  * untransformed: all of them are transformed once where many groups use them, in blocks of output
  * channels where there is one group, and by the tasks themselves, a few channels at a time, where
  * the picture is so small that a task takes all of its tiles. While a group or block is multiplied,
- * the next one is transformed. */
+ * the next one is transformed.
+ *
+ * Where parts are many and the transformed weights stay in L3, no thread waits for others: each
+ * takes a part "alone", transforms it into memory of its own and multiplies it there. */
 #ifndef ONESTEP_BACKEND_CPU_WINOGRAD_H
 #define ONESTEP_BACKEND_CPU_WINOGRAD_H
 
@@ -36,6 +39,7 @@ typedef struct winograd_layout {
     size_t super_tiles;             /* tiles of a group, at most */
     size_t chunk;                   /* channels an input task transforms at once */
     size_t segment_tiles, segments; /* tiles across of an input task */
+    bool alone;         /* a thread takes a part from its inputs to its outputs by itself */
     bool fused;         /* tasks transform the weights they need themselves, a step at a time */
     size_t task_panels; /* panels a task */
     size_t weight_panels, weight_blocks; /* panels transformed at once; how many such blocks */

@@ -4,20 +4,22 @@
 enum {
     LINE_BYTES = WINOGRAD_LINE_BYTES,
     LINE_FLOATS = WINOGRAD_LINE_BYTES / 4,
-    PART_TILES = 128,             /* tiles of a part, at most about */
-    PART_COLUMNS = 32,            /* tiles of a part across */
-    TASK_TILES = 48,              /* tiles a task: rows of the matrix product */
-    FUSED_COLUMNS = 32,           /* the same where they transform their weights */
-    TASK_COLUMNS = 64,            /* output channels a task */
-    STEP_F32 = 320,               /* channels a step of the summation, at most */
-    STEP_INT16 = 160,             /* the same: inputs of a step are quantised out of L2 */
-    CHUNK = 128,                  /* channels of an input task: its rows stay in L2 */
-    CHUNK_LEAST = 32,             /* the same where the picture is small */
-    SEGMENT_PIXELS = 48,          /* width of an input task */
-    WHOLE_BYTES = 20 << 20,       /* transformed inputs up to so many bytes are made all at once */
-    SMALL_WEIGHT_BYTES = 6 << 20, /* transformed weights that may stay in L3 while inputs pass */
-    SMALL_INPUT_BYTES = 2 << 20,  /* then so many bytes of inputs at once a thread */
-    LARGE_INPUT_BYTES = 6 << 20,  /* else so many, as all weights pass each time */
+    PART_TILES = 48,               /* tiles of a part, at most about */
+    PART_COLUMNS = 8,              /* tiles of a part across */
+    TASK_TILES = 48,               /* tiles a task: rows of the matrix product */
+    FUSED_COLUMNS = 32,            /* the same where they transform their weights */
+    TASK_COLUMNS = 64,             /* output channels a task */
+    STEP_F32 = 320,                /* channels a step of the summation, at most */
+    STEP_INT16 = 160,              /* the same: inputs of a step are quantised out of L2 */
+    CHUNK = 128,                   /* channels of an input task: its rows stay in L2 */
+    CHUNK_LEAST = 32,              /* the same where the picture is small */
+    SEGMENT_PIXELS = 48,           /* width of an input task */
+    WHOLE_BYTES = 20 << 20,        /* transformed inputs up to so many bytes are made all at once */
+    SMALL_WEIGHT_BYTES = 6 << 20,  /* transformed weights that may stay in L3 while inputs pass */
+    SMALL_INPUT_BYTES = 2 << 20,   /* then so many bytes of inputs at once a thread */
+    LARGE_INPUT_BYTES = 6 << 20,   /* else so many, as all weights pass each time */
+    ALONE_WEIGHT_BYTES = 28 << 20, /* transformed weights up to so many bytes pass for each part */
+    ALONE_PARTS = 4,               /* then so many parts a thread, at least: they end together */
     FUSED_TILES = 128,       /* pictures of at most so many tiles fuse the weights' transform */
     FUSED_BYTES = 384 << 10, /* then so many bytes of them at once: in L2 */
     WEIGHT_BYTES = 4 << 20,  /* transformed weights of a block, where there are several */
@@ -54,15 +56,21 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     if (!multiply3(l->points * l->points, l->input_tile_stride, l->value_bytes, &tile_bytes)) {
         return false;
     }
-    l->parts_across = winograd_divide_up(l->tiles_across, PART_COLUMNS);
+    size_t tiles;
+    if (!size_multiply(l->tiles_down, l->tiles_across, &tiles)) {
+        return false;
+    }
+    l->fused = tiles <= FUSED_TILES;
+    const size_t most_columns = l->fused ? FUSED_TILES : PART_COLUMNS;
+    const size_t most_tiles = l->fused ? FUSED_TILES : PART_TILES;
+    l->parts_across = winograd_divide_up(l->tiles_across, most_columns);
     l->part_columns = winograd_divide_up(l->tiles_across, l->parts_across);
     l->parts_across = winograd_divide_up(l->tiles_across, l->part_columns);
     l->parts_down =
-        winograd_divide_up(l->tiles_down, size_maximum(1, PART_TILES / l->part_columns));
+        winograd_divide_up(l->tiles_down, size_maximum(1, most_tiles / l->part_columns));
     l->part_rows = winograd_divide_up(l->tiles_down, l->parts_down);
     l->parts_down = winograd_divide_up(l->tiles_down, l->part_rows);
     l->part_tiles = l->part_rows * l->part_columns;
-    l->fused = l->parts_across * l->parts_down == 1 && l->part_tiles <= FUSED_TILES;
     const size_t target = TASK_TILES / kernels->rows * kernels->rows;
     l->blocks = l->fused ? 1 : winograd_divide_up(l->part_tiles, target);
     l->block_tiles = size_round_up(winograd_divide_up(l->part_tiles, l->blocks), kernels->rows);
@@ -85,6 +93,11 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
     if (l->group < l->units) {
         l->group = size_maximum(1, most * threads / part_bytes);
+    }
+    l->alone =
+        !l->fused && l->units >= ALONE_PARTS * (size_t)threads && weights <= ALONE_WEIGHT_BYTES;
+    if (l->alone) {
+        l->group = 1;
     }
     l->group = size_minimum(l->units, size_round_up(l->group, l->join));
     l->supers = winograd_divide_up(l->units, l->group);
@@ -226,7 +239,10 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
         sums += l->integers ? products * l->task_panels * l->panel_columns : 0;
     }
     l->worker_bytes = winograd_odd_lines(size_maximum(prepared, sums)) * sizeof(float);
-    l->input_buffers = l->supers > 1 ? 2 : 1;
+    if (l->alone) {
+        l->worker_bytes += l->input_bytes;
+    }
+    l->input_buffers = l->alone ? 0 : l->supers > 1 ? 2 : 1;
     l->weight_buffers = l->weight_blocks > 1 ? 2 : 1;
     return true;
 }
