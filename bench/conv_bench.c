@@ -6,15 +6,12 @@
  * GFLOP/s of one core by CPU time, which a busy machine disturbs least.
  * Everything runs: a level or algorithm is left out only when it cannot do the shape. */
 #include "backend/cpu/conv_kernels.h"
+#include "backend/cpu/peak.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#if KERNELS_HAVE_X86
-#include <immintrin.h>
-#endif
 
 typedef struct bench_shape {
     const char *name;
@@ -75,89 +72,6 @@ static const cpu_level levels[] = {
 #include "backend/cpu/conv_kernels.def"
 #undef CONV_KERNELS
 };
-
-/* ---- the machine's peak ---------------------------------------------------------------------- */
-
-enum { PEAK_STEPS = 20000000 };
-
-#if KERNELS_HAVE_X86
-__attribute__((target("avx512f"))) static float peak_avx512(void)
-{
-    __m512 sums[12];
-    for (int i = 0; i < 12; i++) {
-        sums[i] = _mm512_set1_ps((float)i);
-    }
-    const __m512 factor = _mm512_set1_ps(0.999f);
-    for (size_t step = 0; step < PEAK_STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) {
-            sums[i] = _mm512_fmadd_ps(sums[i], factor, factor);
-        }
-    }
-    float total = 0;
-    for (int i = 0; i < 12; i++) {
-        total += _mm512_reduce_add_ps(sums[i]);
-    }
-    return total;
-}
-
-__attribute__((target("avx2,fma"))) static float peak_avx2(void)
-{
-    __m256 sums[12];
-    for (int i = 0; i < 12; i++) {
-        sums[i] = _mm256_set1_ps((float)i);
-    }
-    const __m256 factor = _mm256_set1_ps(0.999f);
-    for (size_t step = 0; step < PEAK_STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) {
-            sums[i] = _mm256_fmadd_ps(sums[i], factor, factor);
-        }
-    }
-    float total = 0;
-    for (int i = 0; i < 12; i++) {
-        total += _mm_cvtss_f32(_mm256_castps256_ps128(sums[i]));
-    }
-    return total;
-}
-#endif
-
-static void peak_task(void *context, size_t index, unsigned worker)
-{
-    (void)worker;
-    volatile float *sink = context;
-    cpu_features features;
-    cpu_features_detect(&features);
-#if KERNELS_HAVE_X86
-    if (features.level >= CPU_LEVEL_AVX512) {
-        sink[index] = peak_avx512();
-    } else if (features.level >= CPU_LEVEL_AVX2) {
-        sink[index] = peak_avx2();
-    }
-#else
-    sink[index] = 0;
-#endif
-}
-
-/* FLOP/s of independent fused multiply-adds in registers on every thread; 0: not measured. */
-static double measure_peak(thread_pool *pool)
-{
-    cpu_features features;
-    cpu_features_detect(&features);
-    const double width = features.level >= CPU_LEVEL_AVX512 ? 16
-                         : features.level >= CPU_LEVEL_AVX2 ? 8
-                                                            : 0;
-    float sink[64];
-    const unsigned threads = thread_pool_size(pool);
-    double best = 1e9;
-    for (int i = 0; i < 5 && threads <= 64; i++) {
-        const double start = monotonic_seconds();
-        thread_pool_run(pool, threads, peak_task, sink);
-        const double seconds = monotonic_seconds() - start;
-        best = seconds < best ? seconds : best;
-    }
-    return threads * 2.0 * width * 12 * PEAK_STEPS / best;
-}
 
 /* ---- one measurement --------------------------------------------------------------------------
  */
@@ -290,10 +204,8 @@ static void bench_plan(const conv_plan *plan, const char *name, thread_pool *poo
     printf("%-28s %-7s %-6s %-10s %2u  %9.3f ms %8.1f GFLOP/s", name,
            conv_kernels_find(plan->level)->name, precision_names[plan->precision],
            algorithm_names[plan->algorithm], plan->threads, best * 1e3, operations / best * 1e-9);
-    if (peak > 0) {
-        printf(" %6.1f %% of peak", operations / best / peak * 100);
-    }
-    printf(" cpu %8.1f;", operations / best_processor * 1e-9);
+    printf(" %6.1f %% of peak cpu %8.1f;", operations / best / peak * 100,
+           operations / best_processor * 1e-9);
     printf("  predicted %.3f ms, pack %.1f ms, packed %.1f MB, scratch %.1f MB\n",
            plan->predicted_seconds * 1e3, pack_seconds * 1e3, (double)plan->packed_bytes * 1e-6,
            (double)plan->scratch_bytes * 1e-6);
@@ -388,7 +300,9 @@ int main(int argc, char **argv)
         return 1;
     }
     options.threads = thread_pool_size(pool);
-    const double peak = measure_peak(pool);
+    cpu_features features;
+    cpu_features_detect(&features);
+    const double peak = cpu_peak(pool, features.level);
     printf("f32 peak of %u threads: %.1f GFLOP/s\n", options.threads, peak * 1e-9);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (options.shape == NULL || strstr(shapes[i].name, options.shape) != NULL) {

@@ -1,16 +1,11 @@
-/* The machine's float32 peak: chains of multiply-adds in registers. */
+/* The machine's float32 peak. */
 #ifndef ONESTEP_BACKEND_CPU_PEAK_H
 #define ONESTEP_BACKEND_CPU_PEAK_H
 
-#include <stddef.h>
+#include "base/base.h"
 
-/* Runs `rounds` rounds of independent multiply-adds and returns the floating-point operations done.
- * `*sink` receives a value that depends on all of them, so that none is optimised away. */
-typedef double (*peak_loop)(size_t rounds, float *sink);
-
-double peak_loop_plain(size_t rounds, float *sink);
-double peak_loop_avx2(size_t rounds, float *sink);
-double peak_loop_avx512(size_t rounds, float *sink);
-double peak_loop_neon(size_t rounds, float *sink);
+/* Operations a second of multiply-adds in registers on every thread of the pool (at most 64), with
+ * the vectors of `level`; a multiply-add counts as two. The best of a few short runs. */
+double cpu_peak(thread_pool *pool, cpu_level level);
 
 #endif

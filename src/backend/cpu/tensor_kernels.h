@@ -71,6 +71,10 @@ typedef struct tensor_kernels {
     void (*softmax)(const softmax_block *block);
     /* False when one is infinite or NaN. */
     bool (*all_finite)(const float *x, size_t count);
+
+    /* Rounds of independent multiply-adds in registers, to measure the machine's peak: returns the
+     * operations done and adds to `*sink` what depends on all of them. */
+    double (*multiply_adds)(size_t rounds, float *sink);
 } tensor_kernels;
 
 #define TENSOR_KERNELS(name, level, family) extern const tensor_kernels tensor_kernels_##name;

@@ -476,6 +476,31 @@ static void softmax(const softmax_block *block)
     }
 }
 
+/* ---- the machine's peak -----------------------------------------------------------------------
+ */
+
+/* As many chains as hide the latency of a multiply-add on two units, on Arm on four. */
+enum { CHAINS = CONV_NEON ? 24 : 12 };
+
+static double multiply_adds(size_t rounds, float *sink)
+{
+    const vector factor = vector_set(0.999f);
+    vector sums[CHAINS];
+    for (int c = 0; c < CHAINS; c++) {
+        sums[c] = vector_set((float)c);
+    }
+    for (size_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 24
+        for (int c = 0; c < CHAINS; c++) {
+            sums[c] = vector_fma(sums[c], factor, factor);
+        }
+    }
+    for (int c = 0; c < CHAINS; c++) {
+        *sink += sums[c][0];
+    }
+    return 2.0 * CHAINS * WIDTH * (double)rounds;
+}
+
 #define TENSOR_KERNELS_TABLE(suffix, its_level)                                                    \
     const tensor_kernels tensor_kernels_##suffix = {                                               \
         .name = #suffix,                                                                           \
@@ -494,6 +519,7 @@ static void softmax(const softmax_block *block)
         .layer_norm = layer_norm,                                                                  \
         .softmax = softmax,                                                                        \
         .all_finite = all_finite,                                                                  \
+        .multiply_adds = multiply_adds,                                                            \
     }
 
 #endif
