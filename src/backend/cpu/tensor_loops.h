@@ -24,6 +24,21 @@ ALWAYS_INLINE vector vector_exp2(vector v)
     return vector_power_of_two(shifted, v - (shifted - rounder));
 }
 
+/* The same within 1e-4: enough where the result becomes a byte. */
+ALWAYS_INLINE vector vector_exp2_for_bytes(vector v)
+{
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    const vector rest = (vector)_mm512_reduce_ps((__m512)v, _MM_FROUND_TO_NEG_INF);
+    vector sum = vector_set(0.07802427503726149f);
+    sum = vector_fma(sum, rest, vector_set(0.22606726686182926f));
+    sum = vector_fma(sum, rest, vector_set(0.6958336265348416f));
+    sum = vector_fma(sum, rest, vector_set(0.9999251946412023f));
+    return (vector)_mm512_scalef_ps((__m512)sum, (__m512)v); /* by 2^floor(v) */
+#else
+    return vector_exp2(v);
+#endif
+}
+
 /* ---- element by element -----------------------------------------------------------------------
  */
 
@@ -326,7 +341,8 @@ ALWAYS_INLINE vector weigh_group(const float *scores, void *weights, softmax_for
     vector_bits integers[4];
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++) {
-        w[i] = vector_exp2(vector_load(scores + i * WIDTH) - top);
+        const vector power = vector_load(scores + i * WIDTH) - top;
+        w[i] = form == SOFTMAX_BYTES ? vector_exp2_for_bytes(power) : vector_exp2(power);
         if (form == SOFTMAX_FLOATS) {
             vector_store((float *)weights + i * WIDTH, w[i]);
         } else {
@@ -382,11 +398,12 @@ ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
     float largest = -INFINITY;
     size_t i = 0;
     if (keys >= WIDTH) {
-        vector top = vector_load(scores);
-        for (i = WIDTH; i + WIDTH <= keys; i += WIDTH) {
-            top = vector_max(vector_load(scores + i), top);
+        vector top[2] = {vector_load(scores), vector_load(scores)}; /* a chain each */
+        for (; i + 2 * WIDTH <= keys; i += 2 * WIDTH) {
+            top[0] = vector_max(vector_load(scores + i), top[0]);
+            top[1] = vector_max(vector_load(scores + i + WIDTH), top[1]);
         }
-        largest = vector_largest(top);
+        largest = vector_largest(vector_max(top[0], top[1]));
     }
     for (; i < keys; i++) {
         largest = scores[i] > largest ? scores[i] : largest;
