@@ -28,6 +28,7 @@ ALWAYS_INLINE vector vector_exp2(vector v)
 ALWAYS_INLINE vector vector_exp2_for_bytes(vector v)
 {
 #if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    v = vector_max(vector_set(-126.0f), v); /* no subnormal numbers, which some CPUs are slow at */
     const vector rest = (vector)_mm512_reduce_ps((__m512)v, _MM_FROUND_TO_NEG_INF);
     vector sum = vector_set(0.07802427503726149f);
     sum = vector_fma(sum, rest, vector_set(0.22606726686182926f));
