@@ -325,40 +325,27 @@ static float *output_with_threads(conv_buffers *buffers, const conv_case *test, 
     return conv_buffers_output(buffers, test);
 }
 
-/* Every level, precision and algorithm gives one number of threads' bytes with others too. */
-static void check_threads(const conv_case *test, unsigned seed)
+/* The bytes of one thread come from other numbers of threads too. */
+static void check_threads(conv_buffers *buffers, const conv_case *test, const conv_plan *plan)
 {
     static const unsigned threads[] = {2, 3, 7};
-    conv_buffers buffers;
-    conv_buffers_create(&buffers, test, seed);
-    for (size_t i = 0; i < LEVELS; i++) {
-        for (unsigned variant = 0; variant < 3 * CONV_ALGORITHM_COUNT; variant++) {
-            const conv_precision precision = variant / CONV_ALGORITHM_COUNT;
-            const conv_algorithm algorithm = variant % CONV_ALGORITHM_COUNT;
-            float *one =
-                kernels_of(levels[i]) == NULL
-                    ? NULL
-                    : output_with_threads(&buffers, test, levels[i], precision, algorithm, 1);
-            if (one == NULL) {
-                continue;
-            }
-            const size_t bytes = buffers.statistics.count * sizeof(float);
-            float *statistics = malloc(bytes);
-            memcpy(statistics, buffers.statistics.values, bytes);
-            for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
-                float *many = output_with_threads(&buffers, test, levels[i], precision, algorithm,
-                                                  threads[t]);
-                assert_non_null(many);
-                assert_memory_equal(one, many, buffers.outputs * sizeof(float));
-                assert_int_equal(bytes, buffers.statistics.count * sizeof(float));
-                assert_memory_equal(statistics, buffers.statistics.values, bytes);
-                free(many);
-            }
-            free(statistics);
-            free(one);
-        }
+    float *one =
+        output_with_threads(buffers, test, plan->level, plan->precision, plan->algorithm, 1);
+    assert_non_null(one);
+    const size_t bytes = buffers->statistics.count * sizeof(float);
+    float *statistics = malloc(bytes);
+    memcpy(statistics, buffers->statistics.values, bytes);
+    for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+        float *many = output_with_threads(buffers, test, plan->level, plan->precision,
+                                          plan->algorithm, threads[t]);
+        assert_non_null(many);
+        assert_memory_equal(one, many, buffers->outputs * sizeof(float));
+        assert_int_equal(bytes, buffers->statistics.count * sizeof(float));
+        assert_memory_equal(statistics, buffers->statistics.values, bytes);
+        free(many);
     }
-    conv_buffers_destroy(&buffers);
+    free(statistics);
+    free(one);
 }
 
 /* The larger picture has enough parts for a thread to take each alone, and for seven not. */
@@ -375,7 +362,7 @@ static void threads_change_nothing(void **state)
             .statistics = true,
             .output_scale = 1.0f,
         };
-        check_threads(&test, i);
+        check_plans(&test, i, check_threads);
     }
 }
 
