@@ -166,9 +166,7 @@ size_t conv_statistics_blocks(const conv_plan *plan)
                                                         : 0;
     }
     winograd_layout layout;
-    return winograd_plan(&layout, plan, kernels)
-               ? layout.parts_down * layout.parts_across * layout.blocks
-               : 0;
+    return winograd_plan(&layout, plan, kernels) ? layout.parts_down * layout.parts_across : 0;
 }
 
 void conv_run(const conv_plan *plan, const conv_arguments *arguments, void *scratch,

@@ -82,12 +82,12 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     const double points = (double)(l->points * l->points);
     const double channels = (double)l->channels;
     /* Rows of the product come in whole register tiles. */
-    const double block = (double)(l->block_tiles * l->join);
-    const double full = (double)size_round_up(l->block_tiles * l->join, kernels->rows);
+    const double task = (double)l->task_tiles;
+    const double full = (double)size_round_up(l->task_tiles, kernels->rows);
     const double outputs = tiles * (double)(l->tile * l->tile) * columns;
     const double inputs = tiles * (double)(l->step * l->step) * channels;
     const double weights = columns * channels * products;
-    const double seconds = tiles * full / block * products * channels * columns / rates.product +
+    const double seconds = tiles * full / task * products * channels * columns / rates.product +
                            inputs * rates.prologue + tiles * points * channels * rates.input +
                            tiles * products * columns * rates.output + outputs * rates.epilogue +
                            weights * rates.weight + columns * channels * 36 * rates.load;

@@ -49,6 +49,11 @@ static size_t units_of(const winograd_layout *l, size_t super)
     return size_minimum(l->group, l->units - super * l->group);
 }
 
+static size_t panels_of(const winograd_layout *l, size_t block)
+{
+    return size_minimum(l->weight_panels, l->panels - block * l->weight_panels);
+}
+
 /* Transformed weights in memory: of all channels, or of one step. */
 typedef struct winograd_view {
     uint8_t *values;
@@ -276,7 +281,7 @@ static void input_task(const winograd_context *context, size_t index, float *mem
 
 typedef struct winograd_products {
     size_t first_tile, tiles; /* slots of the transformed input */
-    size_t block;             /* of the statistics */
+    size_t part;              /* of each image */
     size_t channel, channels; /* output channels */
     float *sums, *pixels;     /* worker memory */
     float *weights;           /* for those it transforms itself */
@@ -412,19 +417,19 @@ static void multiply_products(const winograd_context *context, const winograd_pr
     }
 }
 
-static float *statistics_at(const winograd_context *context, size_t image, size_t block)
+static float *statistics_at(const winograd_context *context, size_t image, size_t part)
 {
     const winograd_layout *l = &context->layout;
-    const size_t blocks = l->parts_down * l->parts_across * l->blocks;
+    const size_t parts = l->parts_down * l->parts_across;
     return context->arguments->statistics +
-           (image * blocks + block) * 2 * context->plan->shape.output_channels;
+           (image * parts + part) * 2 * context->plan->shape.output_channels;
 }
 
 static void clear_statistics(const winograd_context *context, const winograd_products *work,
                              size_t image)
 {
     if (context->arguments->statistics != NULL) {
-        float *statistics = statistics_at(context, image, work->block) + work->channel;
+        float *statistics = statistics_at(context, image, work->part) + work->channel;
         memset(statistics, 0, work->channels * sizeof(float));
         memset(statistics + context->plan->shape.output_channels, 0,
                work->channels * sizeof(float));
@@ -465,7 +470,7 @@ static void finish_tile(const winograd_context *context, const winograd_products
         .output_stride = arguments->output_stride,
     };
     if (arguments->statistics != NULL) {
-        task.statistics_sum = statistics_at(context, image, work->block) + channel;
+        task.statistics_sum = statistics_at(context, image, work->part) + channel;
         task.statistics_square = task.statistics_sum + shape->output_channels;
     }
     for (size_t y = 0; y < rows; y++) {
@@ -496,40 +501,26 @@ static void product_task(const winograd_context *context, size_t index, float *m
     /* Neighbouring tasks share weights. */
     const size_t tile_task = index % tile_tasks;
     const size_t first_panel = index / tile_tasks * l->task_panels;
-    const size_t block_panels =
-        size_minimum(l->weight_panels, l->panels - phase->product_block * l->weight_panels);
-    const size_t panels = size_minimum(l->task_panels, block_panels - first_panel);
+    const size_t panels =
+        size_minimum(l->task_panels, panels_of(l, phase->product_block) - first_panel);
     winograd_products work = {0};
     work.channel = (phase->product_block * l->weight_panels + first_panel) * l->panel_columns;
     work.channels = size_minimum(panels * l->panel_columns, l->outputs - work.channel);
-    const size_t position = l->join > 1 ? tile_task * l->join : tile_task / l->blocks;
-    const size_t first_unit = phase->product_super * l->group + position;
-    const winograd_unit unit = unit_at(l, first_unit);
+    const size_t position = tile_task * l->join;
+    const winograd_unit unit = unit_at(l, phase->product_super * l->group + position);
     const size_t unit_tiles = unit.rows * unit.columns;
-    size_t joined = 1;
-    size_t first = 0; /* tile of the unit */
-    if (l->join > 1) {
-        joined = size_minimum(l->join, units - position);
-        work.tiles = joined * unit_tiles;
-    } else {
-        const size_t block = tile_task % l->blocks;
-        first = size_minimum(unit_tiles, block * l->block_tiles);
-        work.block = unit.part * l->blocks + block;
-        work.tiles = size_minimum(l->block_tiles, unit_tiles - first);
-    }
-    work.first_tile = position * l->part_tiles + first;
+    const size_t joined = size_minimum(l->join, units - position);
+    work.part = unit.part;
+    work.first_tile = position * l->part_tiles;
+    work.tiles = joined * unit_tiles;
     for (size_t i = 0; i < joined; i++) {
         clear_statistics(context, &work, unit.image + i);
     }
-    if (work.tiles == 0) {
-        return;
-    }
-    const size_t task_tiles = l->block_tiles * l->join;
     work.sums = memory;
     work.pixels = work.sums + l->products * l->products * l->sums_product_stride;
     work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
-    work.scale_offsets = work.offsets + winograd_odd_lines(task_tiles);
-    work.indices = work.scale_offsets + winograd_odd_lines(task_tiles);
+    work.scale_offsets = work.offsets + winograd_odd_lines(l->task_tiles);
+    work.indices = work.scale_offsets + winograd_odd_lines(l->task_tiles);
     work.weights = (float *)(void *)(work.indices + winograd_odd_lines(l->tile * l->tile));
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {
@@ -540,8 +531,8 @@ static void product_task(const winograd_context *context, size_t index, float *m
         .output_stride = l->sums_tile_stride,
     };
     for (size_t i = 0; i < work.tiles; i++) {
-        const size_t tile = (first + i) % unit_tiles;
-        const size_t image = unit.image + (first + i) / unit_tiles;
+        const size_t tile = i % unit_tiles;
+        const size_t image = unit.image + i / unit_tiles;
         task.sums = work.sums + i * l->sums_tile_stride;
         context->kernels->winograd_output(&task);
         finish_tile(context, &work, image, unit.top + tile / unit.columns,
@@ -576,14 +567,9 @@ static size_t count_input_tasks(const winograd_layout *l, size_t super)
     return units_of(l, super) * l->segments * winograd_divide_up(l->channels, l->chunk);
 }
 
-static size_t count_weight_tasks(const winograd_layout *l, size_t block)
-{
-    return size_minimum(l->weight_panels, l->panels - block * l->weight_panels);
-}
-
 static size_t count_product_tasks(const winograd_layout *l, size_t super, size_t block)
 {
-    const size_t panels = count_weight_tasks(l, block);
+    const size_t panels = panels_of(l, block);
     return winograd_tile_tasks(l, units_of(l, super)) * winograd_divide_up(panels, l->task_panels);
 }
 
@@ -614,7 +600,7 @@ static void run_alone(winograd_context *context, uint8_t *scratch, thread_pool *
     const winograd_layout *l = &context->layout;
     context->workers = scratch + l->weight_bytes;
     context->phase = (winograd_phase){
-        .weight_tasks = count_weight_tasks(l, 0),
+        .weight_tasks = panels_of(l, 0),
         .weights = scratch,
         .next_weights = scratch,
     };
@@ -631,7 +617,7 @@ static void run_together(winograd_context *context, uint8_t *scratch, thread_poo
     context->workers = memory + l->weight_buffers * l->weight_bytes;
 
     context->phase = (winograd_phase){
-        .weight_tasks = l->fused ? 0 : count_weight_tasks(l, 0),
+        .weight_tasks = l->fused ? 0 : panels_of(l, 0),
         .input_tasks = count_input_tasks(l, 0),
         .next_inputs = inputs[0],
         .next_weights = weights[0],
@@ -651,7 +637,7 @@ static void run_together(winograd_context *context, uint8_t *scratch, thread_poo
             const bool last_super = s + 1 == l->supers;
             if (l->weight_blocks > 1 && !(last_block && last_super)) {
                 phase.weight_block = last_block ? 0 : block + 1;
-                phase.weight_tasks = count_weight_tasks(l, phase.weight_block);
+                phase.weight_tasks = panels_of(l, phase.weight_block);
                 phase.next_weights = weights[(turn + 1) % 2];
             }
             if (last_block && !last_super) {

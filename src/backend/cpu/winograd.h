@@ -32,8 +32,8 @@ typedef struct winograd_layout {
     bool duplicate;              /* inputs are upsampled before the transform (odd sizes) */
     size_t tiles_down, tiles_across;
     size_t part_rows, part_columns, part_tiles, parts_down, parts_across; /* in tiles */
-    size_t block_tiles, blocks;     /* tiles a task; tasks a part */
     size_t join;                    /* images a task, when they are small */
+    size_t task_tiles;              /* tiles a task: of one part, or of images it joins */
     size_t units;                   /* parts of all images */
     size_t group, supers;           /* parts transformed at once; how many such groups */
     size_t super_tiles;             /* tiles of a group, at most */
@@ -78,7 +78,7 @@ static inline size_t winograd_odd_line_values(size_t values, size_t value_bytes)
 /* Tasks that the tiles of some parts make. */
 static inline size_t winograd_tile_tasks(const winograd_layout *l, size_t units)
 {
-    return l->join > 1 ? winograd_divide_up(units, l->join) : units * l->blocks;
+    return winograd_divide_up(units, l->join);
 }
 
 /* False when the algorithm cannot do the shape or sizes overflow. */

@@ -4,11 +4,10 @@
 enum {
     LINE_BYTES = WINOGRAD_LINE_BYTES,
     LINE_FLOATS = WINOGRAD_LINE_BYTES / 4,
-    PART_TILES = 48,               /* tiles of a part, at most about */
+    PART_TILES = 48,               /* tiles of a part, at most: rows of the matrix product */
     PART_COLUMNS = 8,              /* tiles of a part across */
-    TASK_TILES = 48,               /* tiles a task: rows of the matrix product */
-    FUSED_COLUMNS = 32,            /* the same where they transform their weights */
     TASK_COLUMNS = 64,             /* output channels a task */
+    FUSED_COLUMNS = 32,            /* the same where they transform their weights */
     STEP_F32 = 320,                /* channels a step of the summation, at most */
     STEP_INT16 = 160,              /* the same: inputs of a step are quantised out of L2 */
     CHUNK = 128,                   /* channels of an input task: its rows stay in L2 */
@@ -46,8 +45,7 @@ static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
-static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_kernels *kernels,
-                       unsigned threads)
+static bool plan_tiles(winograd_layout *l, const conv_shape *shape, unsigned threads)
 {
     l->tiles_down = winograd_divide_up(shape->output_height, l->tile);
     l->tiles_across = winograd_divide_up(shape->output_width, l->tile);
@@ -71,33 +69,27 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, const conv_k
     l->part_rows = winograd_divide_up(l->tiles_down, l->parts_down);
     l->parts_down = winograd_divide_up(l->tiles_down, l->part_rows);
     l->part_tiles = l->part_rows * l->part_columns;
-    const size_t target = TASK_TILES / kernels->rows * kernels->rows;
-    l->blocks = l->fused ? 1 : winograd_divide_up(l->part_tiles, target);
-    l->block_tiles = size_round_up(winograd_divide_up(l->part_tiles, l->blocks), kernels->rows);
-    l->block_tiles = size_minimum(l->block_tiles, l->part_tiles);
-    l->blocks = winograd_divide_up(l->part_tiles, l->block_tiles);
-    const size_t parts = l->parts_across * l->parts_down;
     l->join = 1;
-    if (parts == 1 && l->blocks == 1) {
-        l->join = size_minimum(shape->batch, size_maximum(1, target / l->part_tiles));
+    if (l->fused) { /* so that an image is one part */
+        l->join = size_minimum(shape->batch, size_maximum(1, PART_TILES / l->part_tiles));
     }
+    l->task_tiles = l->part_tiles * l->join;
 
     /* How many parts are transformed at once. Results do not depend on it. */
-    if (!size_multiply(shape->batch, parts, &l->units)) {
+    if (!size_multiply(shape->batch, l->parts_across * l->parts_down, &l->units)) {
         return false;
     }
     const size_t part_bytes = l->part_tiles * tile_bytes;
     const double weights = (double)(l->products * l->products) * (double)l->channels *
                            (double)l->outputs * (double)l->value_bytes;
     const size_t most = weights <= SMALL_WEIGHT_BYTES ? SMALL_INPUT_BYTES : LARGE_INPUT_BYTES;
-    l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
-    if (l->group < l->units) {
-        l->group = size_maximum(1, most * threads / part_bytes);
-    }
     l->alone =
         !l->fused && l->units >= ALONE_PARTS * (size_t)threads && weights <= ALONE_WEIGHT_BYTES;
+    l->group = size_minimum(l->units, WHOLE_BYTES / part_bytes);
     if (l->alone) {
         l->group = 1;
+    } else if (l->group < l->units) {
+        l->group = size_maximum(1, most * threads / part_bytes);
     }
     l->group = size_minimum(l->units, size_round_up(l->group, l->join));
     l->supers = winograd_divide_up(l->units, l->group);
@@ -196,19 +188,18 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     l->outputs = shape->output_channels;
     l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
     l->weight_channels = l->integers ? size_round_up(l->channels, 2) : l->channels;
-    if (!plan_tiles(l, shape, kernels, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
+    if (!plan_tiles(l, shape, plan->threads) || !plan_weights(l, kernels, plan->threads)) {
         return false;
     }
     plan_steps(l, plan->precision, plan->threads);
 
     l->sums_tile_stride = l->task_panels * l->panel_columns;
-    const size_t task_tiles = l->block_tiles * l->join;
-    if (task_tiles > UINT32_MAX / l->input_tile_stride) {
+    if (l->task_tiles > UINT32_MAX / l->input_tile_stride) {
         return false;
     }
     const size_t points = l->points * l->points;
     const size_t products = l->products * l->products;
-    l->sums_product_stride = winograd_odd_lines(task_tiles * l->sums_tile_stride);
+    l->sums_product_stride = winograd_odd_lines(l->task_tiles * l->sums_tile_stride);
     l->input_point_stride =
         winograd_odd_line_values(l->super_tiles * l->input_tile_stride, l->value_bytes);
     l->weight_product_stride = winograd_odd_line_values(
@@ -229,7 +220,7 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
         prepared += points * winograd_odd_lines(l->chunk); /* a tile before it is quantised */
     }
     size_t sums = products * l->sums_product_stride + l->tile * l->tile * l->sums_tile_stride +
-                  2 * winograd_odd_lines(task_tiles) + winograd_odd_lines(l->tile * l->tile);
+                  2 * winograd_odd_lines(l->task_tiles) + winograd_odd_lines(l->tile * l->tile);
     if (l->fused) {
         l->weight_bytes = 0;
         const size_t step = size_round_up(l->step_channels, 2);
