@@ -563,70 +563,120 @@ static void check_residuals(const float *values, size_t count, conv_storage stor
     conv_buffers_destroy(&buffers);
 }
 
-enum { BYTE_ROWS = 29, BYTE_FOURS = 19, BYTE_COLUMNS = 64 };
+enum { BYTE_ROWS = 29, BYTE_FOURS = 19, BYTE_COLUMNS = 64, WORD_SHIFT = 7 };
 
-/* Unsigned times signed bytes, from given beginnings, at every table that multiplies bytes. */
-static void check_bytes(const conv_kernels *kernels, bool accumulate)
-{
-    static uint8_t a[BYTE_ROWS][4 * BYTE_FOURS];
-    static int8_t b[BYTE_COLUMNS][4 * BYTE_FOURS];
-    static int8_t packed[BYTE_COLUMNS * BYTE_FOURS * 4];
-    static int32_t begins[BYTE_COLUMNS];
-    static float c[BYTE_ROWS][BYTE_COLUMNS], column_scales[BYTE_COLUMNS];
-    float row_scales[BYTE_ROWS];
+/* Unsigned and signed bytes, what their sums begin with, and the sums. */
+typedef struct byte_case {
+    uint8_t a[BYTE_ROWS][4 * BYTE_FOURS];
+    int8_t b[BYTE_COLUMNS][4 * BYTE_FOURS];
+    int8_t packed[BYTE_COLUMNS * BYTE_FOURS * 4];
     uint32_t offsets[BYTE_ROWS], numbers[BYTE_ROWS];
-    const size_t columns = kernels->columns;
+    int32_t begins[BYTE_COLUMNS], sums[BYTE_ROWS][BYTE_COLUMNS];
+} byte_case;
+
+static void byte_case_fill(byte_case *test, size_t columns)
+{
     for (size_t r = 0; r < BYTE_ROWS; r++) {
-        offsets[r] = (uint32_t)(r * 2 * BYTE_FOURS);
-        numbers[r] = (uint32_t)r;
-        row_scales[r] = r % 2 == 0 ? 1.0f : 0.5f;
+        test->offsets[r] = (uint32_t)(r * 2 * BYTE_FOURS);
+        test->numbers[r] = (uint32_t)r;
         for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
-            a[r][k] = k % 5 == 0 ? 255 : (uint8_t)(r * 37 + k * 101);
+            test->a[r][k] = k % 5 == 0 ? 255 : (uint8_t)(r * 37 + k * 101);
         }
     }
     for (size_t j = 0; j < BYTE_COLUMNS; j++) {
-        begins[j] = (int32_t)j * 1000 - 20000;
-        column_scales[j] = j % 3 == 0 ? 1.0f : 2.0f;
+        test->begins[j] = (int32_t)j * 1000 - 20000;
         for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
-            b[j][k] = (int8_t)(k % 5 == 0 ? (j % 2 == 0 ? -128 : 127)
-                                          : (int)((j * 53 + k * 29) % 255) - 127);
-            packed[((j / columns * BYTE_FOURS + k / 4) * columns + j % columns) * 4 + k % 4] =
-                b[j][k];
-        }
-        for (size_t r = 0; r < BYTE_ROWS; r++) {
-            c[r][j] = 3.0f;
+            test->b[j][k] = (int8_t)(k % 5 == 0 ? (j % 2 == 0 ? -128 : 127)
+                                                : (int)((j * 53 + k * 29) % 255) - 127);
+            test->packed[((j / columns * BYTE_FOURS + k / 4) * columns + j % columns) * 4 + k % 4] =
+                test->b[j][k];
         }
     }
-    const conv_multiply_pairs task = {
-        .a = (const int16_t *)(const void *)a,
-        .offsets = offsets,
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+            test->sums[r][j] = test->begins[j];
+            for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
+                test->sums[r][j] += test->a[r][k] * test->b[j][k];
+            }
+        }
+    }
+}
+
+static conv_multiply_pairs byte_case_task(const byte_case *test, size_t columns)
+{
+    return (conv_multiply_pairs){
+        .a = (const int16_t *)(const void *)test->a,
+        .offsets = test->offsets,
         .rows = BYTE_ROWS,
-        .b = (const int16_t *)(const void *)packed,
+        .b = (const int16_t *)(const void *)test->packed,
         .b_stride = columns * BYTE_FOURS * 2,
         .panels = BYTE_COLUMNS / columns,
         .pairs = BYTE_FOURS,
-        .row_scales = row_scales,
-        .scale_offsets = numbers,
-        .column_scales = column_scales,
+        .scale_offsets = test->numbers,
         .column_scales_stride = columns,
-        .column_begins = begins,
-        .c = &c[0][0],
-        .c_stride = BYTE_COLUMNS,
-        .accumulate = accumulate,
-        .next_b = (const int16_t *)(const void *)packed,
+        .column_begins = test->begins,
+        .next_b = (const int16_t *)(const void *)test->packed,
     };
+}
+
+/* At every table that multiplies bytes. */
+static void check_bytes(const conv_kernels *kernels, bool accumulate)
+{
+    static byte_case test;
+    static float c[BYTE_ROWS][BYTE_COLUMNS], column_scales[BYTE_COLUMNS];
+    float row_scales[BYTE_ROWS];
+    byte_case_fill(&test, kernels->columns);
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        row_scales[r] = r % 2 == 0 ? 1.0f : 0.5f;
+        for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+            c[r][j] = 3.0f;
+            column_scales[j] = j % 3 == 0 ? 1.0f : 2.0f;
+        }
+    }
+    conv_multiply_pairs task = byte_case_task(&test, kernels->columns);
+    task.row_scales = row_scales;
+    task.column_scales = column_scales;
+    task.c = &c[0][0];
+    task.c_stride = BYTE_COLUMNS;
+    task.accumulate = accumulate;
     kernels->multiply_int8(&task);
     for (size_t r = 0; r < BYTE_ROWS; r++) {
         for (size_t j = 0; j < BYTE_COLUMNS; j++) {
-            int32_t sum = begins[j];
-            for (size_t k = 0; k < 4 * BYTE_FOURS; k++) {
-                sum += a[r][k] * b[j][k];
-            }
-            const float expected =
-                (float)sum * column_scales[j] * row_scales[r] + (accumulate ? 3.0f : 0.0f);
+            const float expected = (float)test.sums[r][j] * column_scales[j] * row_scales[r] +
+                                   (accumulate ? 3.0f : 0.0f);
             if (c[r][j] != expected) {
                 fail_msg("%s: row %zu, column %zu: %.9g, not %.9g", kernels->name, r, j,
                          (double)c[r][j], (double)expected);
+            }
+        }
+    }
+}
+
+/* The same sums as words. */
+static void check_words(const conv_kernels *kernels)
+{
+    static byte_case test;
+    static int16_t words[BYTE_ROWS][BYTE_COLUMNS], factors[BYTE_COLUMNS];
+    const size_t columns = kernels->columns;
+    byte_case_fill(&test, columns);
+    for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+        factors[j] = (int16_t)(j % 3 == 0 ? INT16_MAX : j * 500);
+    }
+    conv_multiply_pairs task = byte_case_task(&test, columns);
+    task.words = &words[0][0];
+    task.words_stride = BYTE_COLUMNS;
+    task.shift = WORD_SHIFT;
+    task.word_factors = factors;
+    kernels->multiply_int8_words(&task);
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        for (size_t j = 0; j < BYTE_COLUMNS; j++) {
+            const size_t column = j / columns * columns + j % 2 * columns / 2 + j % columns / 2;
+            const double divided = floor(ldexp(test.sums[r][column], -WORD_SHIFT));
+            const double expected = floor(divided * factors[j] / 32768 + 0.5);
+            assert_true(fabs(divided) <= INT16_MAX);
+            if (words[r][j] != expected) {
+                fail_msg("%s: row %zu, word %zu: %d, not %g", kernels->name, r, j, words[r][j],
+                         expected);
             }
         }
     }
@@ -641,6 +691,7 @@ static void bytes_are_multiplied(void **state)
         if (kernels != NULL && kernels->multiply_int8 != NULL) {
             check_bytes(kernels, false);
             check_bytes(kernels, true);
+            check_words(kernels);
             tables++;
         }
     }

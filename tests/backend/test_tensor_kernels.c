@@ -416,6 +416,120 @@ static void test_softmax_of(const tensor_kernels *k)
     }
 }
 
+enum { WORD_KEYS = 300, WORD_GROUP = 16, WORD_MOST = INT16_MAX / 2 };
+
+/* Rows whose words are of `factor` powers of two each, in one block: weights, their sum, and what
+ * stands behind the last key. */
+static void check_words(const tensor_kernels *k, size_t keys, float factor)
+{
+    static int16_t words[ROWS][WORD_KEYS];
+    static float values[ROWS * WORD_KEYS];
+    const size_t padded = size_round_up(keys, WORD_GROUP);
+    float largest[ROWS], sum[ROWS], unused[ROWS], scales[ROWS], factors[ROWS];
+    guarded_halves bytes = {0};
+    /* The last row ends at its page's end. */
+    guarded_halves_create(&bytes, (ROWS - 1) * WORD_KEYS / 2 + padded / 2, true);
+    fill_random(values, ROWS * WORD_KEYS, keys, 5000);
+    for (size_t r = 0; r < ROWS; r++) {
+        factors[r] = r == 2 ? 0 : factor * (float)(r + 1);
+        for (size_t i = 0; i < WORD_KEYS; i++) {
+            const float value = values[r * WORD_KEYS + i];
+            words[r][i] = (int16_t)fmaxf(-WORD_MOST, fminf(value, WORD_MOST));
+        }
+        for (size_t i = keys; i < WORD_KEYS; i++) {
+            words[r][i] = INT16_MAX; /* not to be looked at */
+        }
+    }
+    const softmax_block block = {
+        .rows = ROWS,
+        .keys = keys,
+        .padded = padded,
+        .visible = (ptrdiff_t)keys,
+        .first = true,
+        .largest = largest,
+        .sum = sum,
+        .factor = unused,
+        .form = SOFTMAX_BYTES,
+        .words = &words[0][0],
+        .words_stride = WORD_KEYS,
+        .factors = factors,
+        .integers = bytes.values,
+        .integers_stride = WORD_KEYS,
+        .scales = scales,
+    };
+    k->softmax(&block);
+    for (size_t r = 0; r < ROWS; r++) {
+        const uint8_t *weights = (const uint8_t *)bytes.values + r * WORD_KEYS;
+        int top = INT16_MIN;
+        double total = 0;
+        for (size_t i = 0; i < keys; i++) {
+            top = words[r][i] > top ? words[r][i] : top;
+        }
+        for (size_t i = 0; i < keys; i++) {
+            const double below = (double)(top - words[r][i]) * (double)factors[r];
+            check_close("word's weight", k, below, weights[i], SOFTMAX_BYTE * exp2(-below),
+                        k->level >= CPU_LEVEL_AVX512 ? 1.1e-2 : 1e-5, 0.51);
+            total += weights[i];
+        }
+        for (size_t i = keys; i < padded; i++) {
+            assert_int_equal(weights[i], 0);
+        }
+        check_close("words' largest", k, top, (double)largest[r], (double)top * (double)factors[r],
+                    1e-6, 0);
+        check_close("words' sum", k, (double)keys, (double)sum[r], total / SOFTMAX_BYTE, 1e-6, 0);
+        assert_true(fabsf(scales[r] * SOFTMAX_BYTE - 1) < 1e-6f);
+    }
+    guarded_halves_destroy(&bytes);
+}
+
+/* From logits that differ by less than a word knows to words of more than 16 powers of two. */
+static void test_words_of(const tensor_kernels *k)
+{
+    for (size_t keys = 1; keys < WORD_KEYS; keys += 1 + keys / 5) {
+        for (float factor = 1e-8f; factor < 1e4f; factor *= 9) {
+            check_words(k, keys, factor);
+        }
+    }
+}
+
+static void test_words(void **state)
+{
+    (void)state;
+    for_each_table(test_words_of);
+}
+
+/* Against sums with the signs of the matrix: element (i, j) is -1 where i & j has an odd number of
+ * bits. */
+static void test_hadamard_of(const tensor_kernels *k)
+{
+    float x[192], y[192];
+    for (size_t count = 1; count <= 192; count += count < 70 ? 1 : 61) {
+        const size_t run = count & (~count + 1);
+        guarded_floats values = {0};
+        guarded_create(&values, count, true);
+        fill_random(x, count, count, 1);
+        memcpy(values.values, x, count * sizeof *x);
+        k->hadamard(values.values, count);
+        memcpy(y, values.values, count * sizeof *y);
+        guarded_destroy(&values);
+        for (size_t i = 0; i < count; i++) {
+            double sum = 0;
+            for (size_t j = 0; j < run; j++) {
+                const bool negative = __builtin_parityll(i % run & j);
+                const double value = (double)x[i / run * run + j];
+                sum += negative ? -value : value;
+            }
+            check_close("hadamard", k, (double)count, (double)y[i], sum, 0, 1e-5);
+        }
+    }
+}
+
+static void test_hadamard(void **state)
+{
+    (void)state;
+    for_each_table(test_hadamard_of);
+}
+
 static void test_softmax(void **state)
 {
     (void)state;
@@ -427,7 +541,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_functions), cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_finite),    cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_softmax),   cmocka_unit_test(test_words),
+        cmocka_unit_test(test_hadamard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@ enum {
     LINE_FLOATS = 16, /* a cache line: keeps rows off the same cache sets */
     QUERY_BLOCK = 96, /* with 64 channels queries, scores and sums stay in the second cache */
     QUERY_BLOCK_WIDE = 48,
-    KEY_BLOCK = 256,
+    KEY_BLOCK = ATTENTION_KEY_BLOCK,
     KEY_BLOCK_WIDE = 128,
     WIDE = 160, /* channels a head from which on the blocks are smaller */
 };
@@ -57,7 +57,8 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
     (type *)(void *)(memory + used);                                                               \
     used += size_round_up(((count) * sizeof(type) + sizeof(float) - 1) / sizeof(float), LINE_FLOATS)
     worker->query = TAKE(float, rows *attention_query_stride(plan));
-    worker->scores = TAKE(float, rows *attention_score_stride(plan));
+    worker->scores =
+        TAKE(float, rows *attention_score_stride(plan) / (keys_are_bytes(plan) ? 2 : 1));
     worker->sums = TAKE(float, rows * plan->padded_width);
     worker->largest = TAKE(float, rows);
     worker->sum = TAKE(float, rows);
@@ -71,6 +72,10 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
         worker->score_scales = TAKE(float, rows);
         worker->row_numbers = TAKE(uint32_t, rows);
         worker->zeros = TAKE(int32_t, plan->padded_width);
+    }
+    if (keys_are_bytes(plan)) {
+        worker->query_norms = TAKE(float, rows);
+        worker->word_factors = TAKE(float, rows);
     }
 #undef TAKE
     return used;
@@ -110,14 +115,17 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
     *plan = (attention_plan){.shape = *shape, .precision = precision};
     const bool integers = with_integers(plan);
     if (shape->queries > UINT32_MAX || shape->keys > UINT32_MAX ||
-        shape->width > UINT32_MAX / 256) {
+        shape->width > (keys_are_bytes(plan) ? ATTENTION_INT8_WIDTH : UINT32_MAX / 256)) {
         return false;
     }
     plan->query_block = size_minimum(wide ? QUERY_BLOCK_WIDE : QUERY_BLOCK, shape->queries);
     plan->padded_keys = size_round_up(shape->keys, products->columns);
     plan->padded_width = size_round_up(shape->width, products->columns);
     plan->key_block = size_minimum(wide ? KEY_BLOCK_WIDE : KEY_BLOCK, plan->padded_keys);
-    plan->chunk = size_minimum(ATTENTION_CHUNK, size_round_up(shape->width, LINE_FLOATS));
+    plan->chunk = size_round_up(shape->width, LINE_FLOATS);
+    if (!keys_are_bytes(plan)) {
+        plan->chunk = size_minimum(ATTENTION_CHUNK, plan->chunk);
+    }
     plan->chunks = (shape->width + plan->chunk - 1) / plan->chunk;
     const size_t blocks = (shape->keys + plan->key_block - 1) / plan->key_block;
     const size_t width = integers ? attention_integer_stride(plan) : shape->width;
@@ -130,13 +138,17 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
     values = plan->padded_keys * plan->padded_width;
     plan->key_floats = number_floats(plan, keys, keys_are_bytes(plan));
     plan->value_floats = number_floats(plan, values, values_are_bytes(plan));
-    plan->key_scales = integers ? plan->padded_keys * plan->chunks : 0;
+    plan->key_scales = keys_are_bytes(plan) ? size_round_up(2 * blocks, LINE_FLOATS)
+                       : integers           ? plan->padded_keys * plan->chunks
+                                            : 0;
     plan->value_scales = integers ? blocks * plan->padded_width : 0;
-    plan->key_begins = keys_are_bytes(plan) ? plan->key_scales : 0;
+    plan->key_begins = keys_are_bytes(plan) ? plan->padded_keys : 0;
+    plan->key_factors = keys_are_bytes(plan) ? plan->padded_keys / 2 : 0;
     plan->center = keys_are_bytes(plan) ? size_round_up(shape->width, LINE_FLOATS) : 0;
-    plan->head_floats = size_round_up(plan->key_floats + plan->key_scales + plan->key_begins +
-                                          plan->center + plan->value_floats + plan->value_scales,
-                                      LINE_FLOATS);
+    plan->head_floats =
+        size_round_up(plan->key_floats + plan->key_scales + plan->key_begins + plan->key_factors +
+                          plan->center + plan->value_floats + plan->value_scales,
+                      LINE_FLOATS);
     attention_worker worker;
     float none;
     plan->worker_floats = worker_layout(plan, &none, &worker);
@@ -159,7 +171,8 @@ static attention_head packed_head(const attention_context *context, size_t pictu
     result.keys = context->packed + (image * plan->shape.heads + head) * plan->head_floats;
     result.key_scales = result.keys + plan->key_floats;
     result.key_begins = (int32_t *)(void *)(result.key_scales + plan->key_scales);
-    result.center = result.key_scales + plan->key_scales + plan->key_begins;
+    result.key_factors = (int16_t *)(void *)(result.key_begins + plan->key_begins);
+    result.center = result.key_scales + plan->key_scales + plan->key_begins + plan->key_factors;
     result.values = result.center + plan->center;
     result.value_scales = result.values + plan->value_floats;
     return result;
@@ -235,15 +248,19 @@ static void pack_task(void *opaque, size_t index, unsigned worker)
     const size_t first = index % context->key_blocks * plan->key_block;
     const attention_block block = block_of(context, picture, head_index, first,
                                            size_minimum(plan->key_block, shape->keys - first));
-    (void)worker;
     if (!with_integers(plan)) {
         for (size_t key = 0; key < block.count; key += context->products->columns) {
             pack_panel(context, &head, &block, key);
         }
         return;
     }
-    (keys_are_bytes(plan) ? attention_pack_keys_int8 : attention_pack_keys_int16)(context, &head,
-                                                                                  &block);
+    if (keys_are_bytes(plan)) {
+        attention_worker w = {0};
+        worker_layout(plan, context->workers + worker * plan->worker_floats, &w);
+        attention_pack_keys_int8(context, &head, &block, &w);
+    } else {
+        attention_pack_keys_int16(context, &head, &block);
+    }
     (values_are_bytes(plan) ? attention_pack_values_int8
                             : attention_pack_values_int16)(context, &head, &block);
 }
@@ -318,6 +335,7 @@ static void attend_block(const attention_context *context, const attention_worke
         [ATTENTION_INT8] = attention_scores_int8,
     };
     products[plan->precision](context, w, head, rows, first_key, padded);
+    const bool words = keys_are_bytes(plan);
     const softmax_block softmax = {
         .scores = w->scores,
         .stride = attention_score_stride(plan),
@@ -333,6 +351,9 @@ static void attend_block(const attention_context *context, const attention_worke
         .form = !with_integers(plan)     ? SOFTMAX_FLOATS
                 : values_are_bytes(plan) ? SOFTMAX_BYTES
                                          : SOFTMAX_WORDS,
+        .words = words ? (const int16_t *)(const void *)w->scores : NULL,
+        .words_stride = attention_score_stride(plan),
+        .factors = w->word_factors,
         .integers = w->score_integers,
         .integers_stride = attention_score_stride(plan),
         .scales = w->score_scales,

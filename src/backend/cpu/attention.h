@@ -20,7 +20,8 @@ typedef enum attention_precision {
     /* For kernels with multiply_int8: */
     ATTENTION_INT8_VALUES, /* 8-bit integers in the product of weights and values: 1e-2 to 3e-2 of a
                             * result whose values have no mean */
-    ATTENTION_INT8         /* in both: about 1e-2 of the logits' deviation more */
+    ATTENTION_INT8         /* in both: about 1e-2 of the logits' deviation more; for heads of at
+                            * most ATTENTION_INT8_WIDTH channels */
 } attention_precision;
 
 typedef struct attention_plan {
@@ -29,9 +30,11 @@ typedef struct attention_plan {
     size_t query_block, key_block;
     size_t padded_keys, padded_width; /* whole panels */
     size_t chunk, chunks;             /* channels with a scale of their own (integers) */
-    /* Floats of one head: packed keys, their scales, when they are bytes also what their sums begin
-     * with and the mean key; values, their scales. */
-    size_t key_floats, key_scales, key_begins, center, value_floats, value_scales, head_floats;
+    /* Floats of one head: packed keys, their scales; when they are bytes a scale for each block,
+     * and what a key's sums begin with and are multiplied by, and the mean key; values, their
+     * scales. */
+    size_t key_floats, key_scales, key_begins, key_factors, center, value_floats, value_scales,
+        head_floats;
     size_t worker_floats;
     size_t scratch_bytes;
     double predicted_seconds;
@@ -53,7 +56,15 @@ void attention_run(const attention_plan *plan, const attention_arguments *argume
                    thread_pool *pool);
 
 /* At most so many channels share a scale of integers. */
-#define ATTENTION_CHUNK 128
+#define ATTENTION_CHUNK 512
+
+/* At most so many keys are a block. */
+#define ATTENTION_KEY_BLOCK 256
+
+/* The largest of the bytes that queries and keys become; sums of products of so many of them stay
+ * in 32 bits. */
+#define ATTENTION_BYTE       127
+#define ATTENTION_INT8_WIDTH 65536
 
 /* ---- private to the attention files -----------------------------------------------------------
  */
@@ -70,7 +81,8 @@ typedef struct attention_context {
 
 /* What a worker needs for one block of queries. */
 typedef struct attention_worker {
-    float *query, *scores, *sums;
+    float *query, *sums;
+    float *scores; /* with bytes: 16-bit integers */
     float *largest, *sum, *factor;
     uint32_t *query_offsets, *score_offsets; /* of queries in 16-bit numbers once quantised */
     /* with integers */
@@ -80,12 +92,16 @@ typedef struct attention_worker {
     float *score_scales;
     uint32_t *row_numbers;
     int32_t *zeros; /* what sums of values begin with */
+    /* with bytes */
+    float *query_norms;  /* [query] of the bytes */
+    float *word_factors; /* [query]: what 1 of a 16-bit score stands for */
 } attention_worker;
 
 /* One head of one picture, packed. */
 typedef struct attention_head {
     float *keys, *key_scales;
     int32_t *key_begins;
+    int16_t *key_factors;
     float *center, *values, *value_scales;
 } attention_head;
 
@@ -124,11 +140,11 @@ void attention_scores_int16(const attention_context *context, const attention_wo
                             size_t padded);
 
 /* The same with 8-bit integers (attention_int8.c). First the mean of all keys of a head is needed:
- * `keys` is all of them. */
+ * `keys` is all of them. Scores are 16-bit integers then, of word_factors floats. */
 void attention_center(const attention_context *context, const attention_head *head,
                       const attention_block *keys);
 void attention_pack_keys_int8(const attention_context *context, const attention_head *head,
-                              const attention_block *block);
+                              const attention_block *block, const attention_worker *worker);
 void attention_quantise_query_int8(const attention_context *context, const attention_worker *worker,
                                    size_t rows);
 void attention_scores_int8(const attention_context *context, const attention_worker *worker,

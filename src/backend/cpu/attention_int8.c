@@ -1,10 +1,15 @@
 /* The products of attention with 8-bit integers: four of them take the place of two of 16 bits.
  *
- * Every query and key has a scale for each chunk of channels. The mean of all keys is taken off
- * each key first: it adds the same to all logits of a query, which the softmax does not see, and
- * what is common to all keys would leave few of the 8 bits to what tells them apart (Zhang et al.,
- * SageAttention, arXiv 2410.02367). The kernel takes unsigned queries, so they are moved up by
- * QUERY_ZERO, and a key's sums begin with what that adds, taken off.
+ * Queries and keys are rotated by the same Hadamard matrix first, which leaves their products as
+ * they are and spreads channels that are larger than others over all of them (Ashkboos et al.,
+ * QuaRot, arXiv 2404.00456). The mean of all keys is taken off each key before: it adds the same to
+ * all logits of a query, which the softmax does not see, and what is common to all keys would leave
+ * few of the 8 bits to what tells them apart (Zhang et al., SageAttention, arXiv 2410.02367).
+ *
+ * A query has a scale, and so has a block of keys, so that scores of a row and block are integers
+ * of one unit, which 16 bits hold better than 8-bit queries and keys know them. The kernel takes
+ * unsigned queries, so they are moved up by QUERY_ZERO, and a key's sums begin with what that adds,
+ * taken off.
  *
  * The softmax's weights are unsigned as they are. Each block of keys counts them from its own
  * largest on and divides by the sum of the rounded ones, so that few vanish and the result stays a
@@ -14,8 +19,7 @@
 #include <math.h>
 #include <string.h>
 
-#define BYTE_LARGEST 127
-#define QUERY_ZERO   128
+#define QUERY_ZERO 128
 
 void attention_center(const attention_context *context, const attention_head *head,
                       const attention_block *keys)
@@ -32,81 +36,118 @@ void attention_center(const attention_context *context, const attention_head *he
     }
 }
 
-/* The factor that brings a chunk of channels to bytes. */
-static float byte_factor(const float *values, size_t count)
+/* The factor that brings numbers to bytes. */
+static float byte_factor(float largest)
+{
+    return largest > 0 ? ATTENTION_BYTE / largest : 0;
+}
+
+/* A vector as bytes: what 1 of them stands for, and their Euclidean norm. */
+typedef struct byte_vector {
+    float scale, norm;
+} byte_vector;
+
+static byte_vector quantise(const float *values, size_t count, int8_t *bytes)
 {
     float largest = 0;
     for (size_t c = 0; c < count; c++) {
         const float magnitude = fabsf(values[c]);
         largest = largest > magnitude ? largest : magnitude;
     }
-    return largest > 0 ? BYTE_LARGEST / largest : 0;
+    const float factor = byte_factor(largest);
+    int32_t squares = 0;
+    for (size_t c = 0; c < count; c++) {
+        bytes[c] = (int8_t)attention_integer(values[c], factor);
+        squares += bytes[c] * bytes[c];
+    }
+    return (byte_vector){.scale = largest / ATTENTION_BYTE, .norm = sqrtf((float)squares)};
 }
 
-/* One key: [chunk][four channels][key of the panel][4]; its scales and the beginnings of its sums.
- */
-static void pack_key(const attention_context *context, const attention_head *head, const float *key,
-                     size_t index)
+/* Where key `index` of a head is in a panel, and what belongs to its column: the even keys come
+ * first, as multiply_int8_words wants them. */
+static size_t key_column(size_t index, size_t columns)
 {
-    const attention_plan *plan = context->plan;
-    const size_t columns = context->products->columns;
-    const size_t panel = index / columns * columns, column = index % columns;
-    int8_t *bytes = (int8_t *)(void *)head->keys + panel * attention_integer_stride(plan);
-    for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
-        float centered[ATTENTION_CHUNK];
-        int8_t integers[ATTENTION_CHUNK] = {0};
-        const size_t first = chunk * plan->chunk;
-        const size_t count = size_minimum(plan->chunk, plan->shape.width - first);
-        for (size_t c = 0; c < count; c++) {
-            centered[c] = key[first + c] - head->center[first + c];
-        }
-        const float factor = byte_factor(centered, count);
-        int32_t sum = 0;
-        for (size_t c = 0; c < count; c++) {
-            integers[c] = (int8_t)attention_integer(centered[c], factor);
-            sum += integers[c];
-        }
-        for (size_t c = 0; c < plan->chunk; c += 4) {
-            memcpy(bytes + (first + c) * columns + column * 4, integers + c, 4);
-        }
-        const size_t place = panel * plan->chunks + chunk * columns + column;
-        head->key_scales[place] = factor > 0 ? 1 / factor : 0;
-        head->key_begins[place] = -QUERY_ZERO * sum;
+    return index % 2 * columns / 2 + index % columns / 2;
+}
+
+/* A key's bytes: [four channels][key of the panel][4], and what its sums begin with. */
+static void store_key(const attention_context *context, const attention_head *head,
+                      const int8_t *bytes, size_t index)
+{
+    const size_t columns = context->products->columns, chunk = context->plan->chunk;
+    const size_t panel = index / columns * columns, column = key_column(index, columns);
+    int8_t *destination = (int8_t *)(void *)head->keys + panel * chunk + column * 4;
+    int32_t sum = 0;
+    for (size_t c = 0; c < chunk; c += 4) {
+        memcpy(destination + c * columns, bytes + c, 4);
+        sum += bytes[c] + bytes[c + 1] + bytes[c + 2] + bytes[c + 3];
     }
+    head->key_begins[panel + column] = -QUERY_ZERO * sum;
 }
 
 void attention_pack_keys_int8(const attention_context *context, const attention_head *head,
-                              const attention_block *block)
+                              const attention_block *block, const attention_worker *w)
 {
-    const size_t last = size_round_up(block->first + block->count, context->products->columns);
+    const attention_plan *plan = context->plan;
+    const size_t width = plan->shape.width;
+    const size_t padded = size_round_up(block->count, context->products->columns);
+    float scales[ATTENTION_KEY_BLOCK], scale = 0, norm = 0;
+    float *rotated = w->query;
+    int8_t *bytes = (int8_t *)w->query_integers;
+    memset(bytes, 0, plan->chunk);
     for (size_t k = 0; k < block->count; k++) {
-        pack_key(context, head, block->key + k * block->stride, block->first + k);
+        const float *key = block->key + k * block->stride;
+        context->kernels->combine(rotated, key, 1, head->center, -1, width);
+        context->kernels->hadamard(rotated, width);
+        const byte_vector vector = quantise(rotated, width, bytes);
+        store_key(context, head, bytes, block->first + k);
+        scales[k] = vector.scale;
+        scale = fmaxf(scale, vector.scale);
+        norm = fmaxf(norm, vector.norm);
     }
-    for (size_t k = block->first + block->count; k < last; k++) { /* as if they were the mean */
-        pack_key(context, head, head->center, k);
+    memset(bytes, 0, width);
+    for (size_t k = block->count; k < padded; k++) { /* as if they were the mean */
+        store_key(context, head, bytes, block->first + k);
+        scales[k] = 0;
     }
+    const float factor = scale > 0 ? INT16_MAX / scale : 0;
+    for (size_t k = 0; k < padded; k++) {
+        head->key_factors[block->first + k] = attention_integer(scales[k], factor);
+    }
+    float *of_block = head->key_scales + block->first / plan->key_block * 2;
+    /* The rotation of both sides multiplies a product by the length of its runs. */
+    of_block[0] = scale / (float)(width & (~width + 1));
+    of_block[1] = norm;
 }
 
 void attention_quantise_query_int8(const attention_context *context, const attention_worker *w,
                                    size_t rows)
 {
     const attention_plan *plan = context->plan;
+    const size_t width = plan->shape.width;
     for (size_t r = 0; r < rows; r++) {
-        const float *query = w->query + r * attention_query_stride(plan);
-        uint8_t *bytes = (uint8_t *)w->query_integers + r * attention_integer_stride(plan);
-        for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
-            const size_t first = chunk * plan->chunk;
-            const size_t count = size_minimum(plan->chunk, plan->shape.width - first);
-            const float factor = byte_factor(query + first, count);
-            for (size_t c = 0; c < count; c++) {
-                const int32_t integer = attention_integer(query[first + c], factor);
-                bytes[first + c] = (uint8_t)(integer + QUERY_ZERO);
-            }
-            /* Keys are zero there. */
-            memset(bytes + first + count, QUERY_ZERO, plan->chunk - count);
-            w->query_scales[chunk * plan->query_block + r] = factor > 0 ? 1 / factor : 0;
+        float *query = w->query + r * attention_query_stride(plan);
+        int8_t *bytes = (int8_t *)w->query_integers + r * attention_integer_stride(plan);
+        context->kernels->hadamard(query, width);
+        const byte_vector vector = quantise(query, width, bytes);
+        memset(bytes + width, 0, plan->chunk - width);
+        for (size_t c = 0; c < plan->chunk; c++) {
+            bytes[c] =
+                (int8_t)(bytes[c] ^ QUERY_ZERO); /* the same as an addition to unsigned bytes */
         }
+        w->query_scales[r] = vector.scale;
+        w->query_norms[r] = vector.norm;
     }
+}
+
+/* The shift that brings sums of that magnitude, and the difference of two of them, to 16 bits. */
+static unsigned word_shift(float largest)
+{
+    unsigned shift = 0;
+    for (; largest > INT16_MAX / 2; largest /= 2) {
+        shift++;
+    }
+    return shift;
 }
 
 void attention_scores_int8(const attention_context *context, const attention_worker *w,
@@ -114,31 +155,33 @@ void attention_scores_int8(const attention_context *context, const attention_wor
 {
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
-    const size_t width =
-        attention_integer_stride(plan) / 2; /* in 16-bit numbers, as the kernel counts */
-    const int16_t *keys = (const int16_t *)(const void *)head->keys + first_key * width;
-    for (size_t chunk = 0; chunk < plan->chunks; chunk++) {
-        const size_t scales = first_key * plan->chunks + chunk * columns;
-        const conv_multiply_pairs task = {
-            .a = w->query_integers + chunk * plan->chunk / 2,
-            .offsets = w->query_offsets,
-            .rows = rows,
-            .b = keys + chunk * plan->chunk / 2 * columns,
-            .b_stride = columns * width,
-            .panels = padded / columns,
-            .pairs = plan->chunk / 4,
-            .row_scales = w->query_scales + chunk * plan->query_block,
-            .scale_offsets = w->row_numbers,
-            .column_scales = head->key_scales + scales,
-            .column_scales_stride = plan->chunks * columns,
-            .column_begins = head->key_begins + scales,
-            .c = w->scores,
-            .c_stride = attention_score_stride(plan),
-            .accumulate = chunk > 0,
-            .next_b = (const int16_t *)(const void *)head->values + first_key * columns,
-        };
-        context->products->multiply_int8(&task);
+    const size_t width = plan->chunk / 2; /* in 16-bit numbers, as the kernel counts */
+    const float *of_block = head->key_scales + first_key / plan->key_block * 2;
+    float norm = 0;
+    for (size_t r = 0; r < rows; r++) {
+        norm = fmaxf(norm, w->query_norms[r]);
     }
+    const unsigned shift = word_shift(norm * of_block[1]);
+    for (size_t r = 0; r < rows; r++) {
+        w->word_factors[r] = w->query_scales[r] * of_block[0] * (float)(1u << shift);
+    }
+    const conv_multiply_pairs task = {
+        .a = w->query_integers,
+        .offsets = w->query_offsets,
+        .rows = rows,
+        .b = (const int16_t *)(const void *)head->keys + first_key * width,
+        .b_stride = columns * width,
+        .panels = padded / columns,
+        .pairs = plan->chunk / 4,
+        .column_scales_stride = columns,
+        .column_begins = head->key_begins + first_key,
+        .words = (int16_t *)(void *)w->scores,
+        .words_stride = attention_score_stride(plan),
+        .shift = shift,
+        .word_factors = head->key_factors + first_key,
+        .next_b = (const int16_t *)(const void *)head->values + first_key * columns,
+    };
+    context->products->multiply_int8_words(&task);
 }
 
 /* One panel of channels of one block of values: [four keys][channel][4] */
@@ -154,7 +197,7 @@ static void pack_value_panel(const attention_block *block, size_t columns, const
         }
     }
     for (size_t c = 0; c < columns; c++) {
-        factor[c] = largest[c] > 0 ? BYTE_LARGEST / largest[c] : 0;
+        factor[c] = byte_factor(largest[c]);
         scales[c] = factor[c] > 0 ? 1 / factor[c] : 0;
     }
     memset(panel, 0, size_round_up(block->count, columns) / 4 * columns * sizeof *panel);

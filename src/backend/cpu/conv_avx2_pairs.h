@@ -21,10 +21,35 @@
 #define CONV_ENCODING "%{vex%} "
 #endif
 
-/* C (+)= sums * row scale * column scales, for one row. */
-ALWAYS_INLINE void store_row(const conv_multiply_pairs *task, size_t row,
-                             const float *column_scales, float *c, __m256i left, __m256i right)
+/* INT8_WORDS: bytes whose sums leave as 16-bit integers. */
+typedef enum number_type { INT16, INT8, INT8_WORDS } number_type;
+
+/* The low 16 bits of two vectors of sums, once they are shifted, by turns one of either: times
+ * their factors. */
+ALWAYS_INLINE void store_words(const conv_multiply_pairs *task, size_t row, size_t panel,
+                               __m256i left, __m256i right)
 {
+    const int16_t *factors = task->word_factors + panel * COLUMNS;
+    int16_t *words = task->words + row * task->words_stride + panel * COLUMNS;
+    const int shift = (int)task->shift;
+    const __m256i even = _mm256_srlv_epi32(left, _mm256_set1_epi32(shift));
+    const __m256i odd = _mm256_sllv_epi32(right, _mm256_set1_epi32(16 - shift));
+    const __m256i result =
+        _mm256_mulhrs_epi16(_mm256_blend_epi16(even, odd, 0xaa),
+                            _mm256_loadu_si256((const __m256i *)(const void *)factors));
+    _mm256_storeu_si256((__m256i *)(void *)words, result);
+}
+
+/* One row's sums of a panel: C (+)= sums * row scale * column scales, or words. */
+ALWAYS_INLINE void store_row(const conv_multiply_pairs *task, size_t row, size_t panel,
+                             const number_type type, __m256i left, __m256i right)
+{
+    if (type == INT8_WORDS) {
+        store_words(task, row, panel, left, right);
+        return;
+    }
+    const float *column_scales = task->column_scales + panel * task->column_scales_stride;
+    float *c = task->c + row * task->c_stride + panel * COLUMNS;
     const __m256 scale = _mm256_set1_ps(task->row_scales[task->scale_offsets[row]]);
     __m256 first = _mm256_mul_ps(_mm256_cvtepi32_ps(left), _mm256_loadu_ps(column_scales));
     __m256 second = _mm256_mul_ps(_mm256_cvtepi32_ps(right), _mm256_loadu_ps(column_scales + 8));
@@ -40,9 +65,9 @@ ALWAYS_INLINE void store_row(const conv_multiply_pairs *task, size_t row,
 }
 
 /* Sums of products of two signed words, or of four unsigned and signed bytes. */
-ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i a, __m256i b, const bool bytes)
+ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i a, __m256i b, const number_type type)
 {
-    if (!bytes) {
+    if (type == INT16) {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
     }
     const __m256i even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
@@ -53,14 +78,15 @@ ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i a, __m256i b, const bool
 }
 
 /* What the sums of a panel's columns begin with. */
-ALWAYS_INLINE void begin_sums(const conv_multiply_pairs *task, size_t column, const bool bytes,
+ALWAYS_INLINE void begin_sums(const conv_multiply_pairs *task, size_t panel, const number_type type,
                               __m256i *sums, const size_t rows)
 {
     __m256i left = _mm256_setzero_si256(), right = left;
-    if (bytes) {
-        left = _mm256_loadu_si256((const __m256i *)(const void *)(task->column_begins + column));
-        right =
-            _mm256_loadu_si256((const __m256i *)(const void *)(task->column_begins + column + 8));
+    if (type != INT16) {
+        const __m256i *begins = (const __m256i *)(const void *)(task->column_begins +
+                                                                panel * task->column_scales_stride);
+        left = _mm256_loadu_si256(begins);
+        right = _mm256_loadu_si256(begins + 1);
     }
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
@@ -70,12 +96,13 @@ ALWAYS_INLINE void begin_sums(const conv_multiply_pairs *task, size_t column, co
 }
 
 /* `rows` is a constant in every copy of this function. */
-ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, const int16_t *b,
-                                 size_t column, float *c, const bool bytes, const size_t rows)
+ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, size_t panel,
+                                 const number_type type, const size_t rows)
 {
     const int16_t *a[ROWS];
+    const int16_t *b = task->b + panel * task->b_stride;
     __m256i sums[2 * ROWS];
-    begin_sums(task, column, bytes, sums, rows);
+    begin_sums(task, panel, type, sums, rows);
     for (size_t r = 0; r < rows; r++) {
         a[r] = task->a + task->offsets[row + r];
     }
@@ -88,13 +115,12 @@ ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, co
             int32_t both;
             memcpy(&both, a[r] + 2 * pair, sizeof both);
             const __m256i value = _mm256_set1_epi32(both);
-            sums[2 * r] = add_products(sums[2 * r], value, b0, bytes);
-            sums[2 * r + 1] = add_products(sums[2 * r + 1], value, b1, bytes);
+            sums[2 * r] = add_products(sums[2 * r], value, b0, type);
+            sums[2 * r + 1] = add_products(sums[2 * r + 1], value, b1, type);
         }
     }
     for (size_t r = 0; r < rows; r++) {
-        store_row(task, row + r, task->column_scales + column, c + r * task->c_stride, sums[2 * r],
-                  sums[2 * r + 1]);
+        store_row(task, row + r, panel, type, sums[2 * r], sums[2 * r + 1]);
     }
 }
 
@@ -162,55 +188,53 @@ ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, co
 
 /* Six rows. Their lines of C are prefetched, and every 16 pairs the next lines of the rows after
  * these (`ahead` pairs further on) and two lines of the next panel. */
-ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
-                                  size_t column, float *c, size_t ahead, const int16_t *next_b,
-                                  const bool bytes)
+ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, size_t panel,
+                                  size_t ahead, const int16_t *next_b, const number_type type)
 {
     const int16_t *a[ROWS];
+    const int16_t *b = task->b + panel * task->b_stride;
     const int16_t *end = b + task->pairs * COLUMNS * 2;
-    const void *stop = bytes ? task->column_begins + column : NULL;
+    const void *stop =
+        type == INT16 ? NULL : task->column_begins + panel * task->column_scales_stride;
     __m256i sums[2 * ROWS];
     for (size_t r = 0; r < ROWS; r++) {
         a[r] = task->a + task->offsets[row + r];
-        __builtin_prefetch(c + r * task->c_stride, 1);
+        if (type != INT8_WORDS) {
+            __builtin_prefetch(task->c + (row + r) * task->c_stride + panel * COLUMNS, 1);
+        }
     }
     size_t pair = 0;
 #ifdef CONV_AVX_VNNI
-    if (bytes) {
-        TILE_LOOP(BEGIN, BYTES_ROW);
-    } else {
+    if (type == INT16) {
         TILE_LOOP(CLEAR, WORDS_ROW);
+    } else {
+        TILE_LOOP(BEGIN, BYTES_ROW);
     }
 #else
     TILE_LOOP(CLEAR, WORDS_ROW);
 #endif
     for (size_t r = 0; r < ROWS; r++) {
-        store_row(task, row + r, task->column_scales + column, c + r * task->c_stride, sums[2 * r],
-                  sums[2 * r + 1]);
+        store_row(task, row + r, panel, type, sums[2 * r], sums[2 * r + 1]);
     }
 }
 #else
-ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, const int16_t *b,
-                                  size_t column, float *c, size_t ahead, const int16_t *next_b,
-                                  const bool bytes)
+ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, size_t panel,
+                                  size_t ahead, const int16_t *next_b, const number_type type)
 {
     (void)ahead;
     (void)next_b;
-    multiply_rows(task, row, b, column, c, bytes, ROWS);
+    multiply_rows(task, row, panel, type, ROWS);
 }
 #endif
 
-ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool bytes)
+ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const number_type type)
 {
     /* In pairs, as the assembly counts; a hint may point anywhere. */
     const size_t next_matrix =
         task->next_a ? ((uintptr_t)task->next_a - (uintptr_t)task->a) / (2 * sizeof(int16_t)) : 0;
     for (size_t panel = 0; panel < task->panels; panel++) {
-        const int16_t *b = task->b + panel * task->b_stride;
         const bool last = panel + 1 == task->panels;
-        const int16_t *next_b = last ? task->next_b : b + task->b_stride;
-        const size_t column = panel * task->column_scales_stride;
-        float *c = task->c + panel * COLUMNS;
+        const int16_t *next_b = last ? task->next_b : task->b + (panel + 1) * task->b_stride;
         size_t row = 0;
         for (; row + ROWS <= task->rows; row += ROWS) {
             /* The rows after these, or in the last panel these rows of the next matrix. */
@@ -218,25 +242,29 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const bool by
             const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2
                                  : last ? next_matrix
                                         : 0;
-            multiply_whole(task, row, b, column, c + row * task->c_stride, ahead, next_b, bytes);
+            multiply_whole(task, row, panel, ahead, next_b, type);
             next_b += task->pairs / 16 * 64;
         }
-        float *rest = c + row * task->c_stride;
-        LAST_ROWS(task->rows - row, multiply_rows, task, row, b, column, rest, bytes)
+        LAST_ROWS(task->rows - row, multiply_rows, task, row, panel, type)
     }
 }
 
 static void multiply_int16(const conv_multiply_pairs *task)
 {
-    multiply_pairs(task, false);
+    multiply_pairs(task, INT16);
 }
 
 #ifdef CONV_AVX_VNNI
 static void multiply_int8(const conv_multiply_pairs *task)
 {
-    multiply_pairs(task, true);
+    multiply_pairs(task, INT8);
 }
-#define INT8_KERNELS .multiply_int8 = multiply_int8,
+
+static void multiply_int8_words(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, INT8_WORDS);
+}
+#define INT8_KERNELS .multiply_int8 = multiply_int8, .multiply_int8_words = multiply_int8_words,
 #else
 #define INT8_KERNELS
 #endif

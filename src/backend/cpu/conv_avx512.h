@@ -95,7 +95,8 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
     }
 }
 
-typedef enum number_type { INT16, INT8, BFLOAT16 } number_type;
+/* INT8_WORDS: bytes whose sums leave as 16-bit integers. */
+typedef enum number_type { INT16, INT8, INT8_WORDS, BFLOAT16 } number_type;
 
 /* Sums of integers, or the bits of sums of bfloat16. The instructions are written out where they
  * run natively: they add in place, and gcc 12 surrounds their intrinsics with copies of registers,
@@ -103,7 +104,7 @@ typedef enum number_type { INT16, INT8, BFLOAT16 } number_type;
 ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i a, __m512i b, number_type type)
 {
 #ifdef CONV_AVX512_VNNI
-    if (type == INT8) {
+    if (type == INT8 || type == INT8_WORDS) {
 #ifdef CONV_SIMDE
         return _mm512_dpbusd_epi32(sum, a, b);
 #else
@@ -147,13 +148,26 @@ ALWAYS_INLINE void store_sums(float *out, __m512i sums, __m512 row_scale, __m512
     _mm512_storeu_ps(out, _mm512_fmadd_ps(values, row_scale, before));
 }
 
-ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t row,
-                                       const int16_t *b, size_t column, float *c, prefetch *next,
-                                       const number_type type, const size_t rows)
+/* The low 16 bits of two vectors of sums, once they are shifted, by turns one of either: times
+ * their factors. */
+ALWAYS_INLINE void store_words(int16_t *words, const __m512i sums[2], unsigned shift,
+                               __m512i factors)
+{
+    const __m512i even = _mm512_srlv_epi32(sums[0], _mm512_set1_epi32((int)shift));
+    const __m512i odd = _mm512_sllv_epi32(sums[1], _mm512_set1_epi32(16 - (int)shift));
+    const __m512i both = _mm512_mask_blend_epi16(0xaaaaaaaa, even, odd);
+    _mm512_storeu_si512(words, _mm512_mulhrs_epi16(both, factors));
+}
+
+ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t row, size_t panel,
+                                       prefetch *next, const number_type type, const size_t rows)
 {
     const int16_t *a[ROWS];
+    const int16_t *b = task->b + panel * task->b_stride;
+    const size_t column = panel * task->column_scales_stride;
+    const bool bytes = type == INT8 || type == INT8_WORDS;
     __m512i begins[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    if (type == INT8) {
+    if (bytes) {
         begins[0] = _mm512_loadu_si512(task->column_begins + column);
         begins[1] = _mm512_loadu_si512(task->column_begins + column + 16);
     }
@@ -165,6 +179,10 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
         sums[r][1] = begins[1];
     }
     const size_t pairs = task->pairs;
+    float *c = NULL;
+    if (type != INT8_WORDS) {
+        c = task->c + row * task->c_stride + panel * COLUMNS;
+    }
     next->c = c;
     size_t pair = 0;
     while (pair < pairs) {
@@ -182,6 +200,15 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
                 sums[r][1] = add_products(sums[r][1], value, b1, type);
             }
         }
+    }
+    if (type == INT8_WORDS) {
+        int16_t *words = task->words + row * task->words_stride + panel * COLUMNS;
+        const __m512i factors = _mm512_loadu_si512(task->word_factors + panel * COLUMNS);
+#pragma GCC unroll 12
+        for (size_t r = 0; r < rows; r++) {
+            store_words(words + r * task->words_stride, sums[r], task->shift, factors);
+        }
+        return;
     }
     __m512 row_scale = _mm512_setzero_ps();
     __m512 scales[2] = {row_scale, row_scale};
@@ -266,18 +293,15 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const number_
     prefetch next = {.value_bytes = sizeof(int16_t),
                      .lines = (2 * LINE_FLOATS + groups - 1) / groups,
                      .c_stride = task->c_stride,
-                     .c_rows = rows_a_step(task->pairs)};
+                     .c_rows = type == INT8_WORDS ? 0 : rows_a_step(task->pairs)};
     for (size_t panel = 0; panel < task->panels; panel++) {
-        const int16_t *b = task->b + panel * task->b_stride;
-        const size_t column = panel * task->column_scales_stride;
-        float *c = task->c + panel * COLUMNS;
         const bool last = panel + 1 == task->panels;
         next.a = (const char *)(last ? next_a : task->a);
-        next.b = (const char *)(last ? task->next_b : b + task->b_stride);
+        next.b = (const char *)(last ? task->next_b : task->b + (panel + 1) * task->b_stride);
         for (size_t row = 0, done; row < task->rows; row += done) {
             next.offsets = next_offsets(task->offsets, row, task->rows, last);
-            MULTIPLY_ROWS(done, task->rows - row, multiply_tile_pairs, task, row, b, column,
-                          c + row * task->c_stride, &next, type)
+            MULTIPLY_ROWS(done, task->rows - row, multiply_tile_pairs, task, row, panel, &next,
+                          type)
         }
     }
 }
@@ -292,7 +316,12 @@ static void multiply_int8(const conv_multiply_pairs *task)
 {
     multiply_pairs(task, INT8);
 }
-#define INT8_KERNELS .multiply_int8 = multiply_int8,
+
+static void multiply_int8_words(const conv_multiply_pairs *task)
+{
+    multiply_pairs(task, INT8_WORDS);
+}
+#define INT8_KERNELS .multiply_int8 = multiply_int8, .multiply_int8_words = multiply_int8_words,
 #else
 #define INT8_KERNELS
 #endif

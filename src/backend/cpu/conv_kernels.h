@@ -48,6 +48,11 @@ typedef struct conv_multiply_pairs {
     float *c;
     size_t c_stride;
     bool accumulate;
+    /* Of multiply_int8_words, in place of C and the scales. */
+    int16_t *words;
+    size_t words_stride;
+    unsigned shift;                 /* at most 16 */
+    const int16_t *word_factors;    /* [panels * columns] of 0..32767 */
     const int16_t *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply_pairs;
 
@@ -193,6 +198,10 @@ typedef struct conv_kernels {
     void (*multiply_bf16)(const conv_multiply_pairs *task); /* NULL: has no such numbers */
     void (*round_bf16)(const conv_quantise *task);          /* the same */
     void (*multiply_int8)(const conv_multiply_pairs *task); /* the same */
+    /* The sums of bytes as 16-bit integers, which they fit into once they are divided by 2^shift
+     * and rounded down: word 2j + i of a panel is column i * columns / 2 + j's, times its own of
+     * the word_factors / 2^15. With every table that has multiply_int8. */
+    void (*multiply_int8_words)(const conv_multiply_pairs *task);
     void (*winograd_weights_int16)(const winograd_weights_int16 *task);
     void (*pack)(const conv_pack_panel *task);
 } conv_kernels;

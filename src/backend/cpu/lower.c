@@ -217,9 +217,9 @@ static attention_precision attention_precision_of(const lowering *l, const node 
         return ATTENTION_F32;
     }
     const bool exact = source->amplified && shape->width > INT8_HEAD_WIDTH;
-    return l->self->products->multiply_int8 == NULL ? ATTENTION_INT16
-           : exact                                  ? ATTENTION_INT8_VALUES
-                                                    : ATTENTION_INT8;
+    const bool bytes =
+        l->self->products->multiply_int8 != NULL && shape->width <= ATTENTION_INT8_WIDTH;
+    return !bytes ? ATTENTION_INT16 : exact ? ATTENTION_INT8_VALUES : ATTENTION_INT8;
 }
 
 static const char *attention_name(attention_precision of)

@@ -35,6 +35,11 @@ typedef struct softmax_block {
     float *sum;     /* [rows] of 2^(score - largest) so far */
     float *factor;  /* [rows]: what earlier sums must be multiplied by */
     softmax_form form;
+    /* For bytes the scores may be 16-bit integers, factors[r] times those of row r; the difference
+     * of two of a row is one too. Their weights may be off by 1.1 %. NULL: floats. */
+    const int16_t *words; /* [rows][words_stride] */
+    size_t words_stride;
+    const float *factors;
     /* With integers: they go to [rows][integers_stride], what 1 of a row stands for to scales
      * [rows], and `scores` are left in any state. Sums are then those of the rounded bytes. */
     void *integers;
@@ -69,6 +74,9 @@ typedef struct tensor_kernels {
                        const float *beta, float epsilon);
 
     void (*softmax)(const softmax_block *block);
+    /* Multiplies each run of n values, the largest power of two that divides `count`, by the
+     * Hadamard matrix, whose elements are 1 and -1: a rotation, but for a factor of sqrt(n). */
+    void (*hadamard)(float *x, size_t count);
     /* False when one is infinite or NaN. */
     bool (*all_finite)(const float *x, size_t count);
 

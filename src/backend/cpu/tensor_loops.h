@@ -334,15 +334,41 @@ ALWAYS_INLINE void store_bytes(uint8_t *bytes, const vector_bits x[4])
     memcpy(bytes, &result, sizeof result);
 }
 
+/* The scores of a row, and what is taken off them before they become powers of two: floats, or
+ * 16-bit integers of a number of floats. */
+typedef struct score_row {
+    const float *scores;
+    float top;
+    const int16_t *words;
+    int16_t top_word; /* becomes `whole` */
+    float factor, whole;
+} score_row;
+
+ALWAYS_INLINE float score_power(const score_row *row, size_t i)
+{
+    return row->words ? (float)(row->words[i] - row->top_word) * row->factor + row->whole
+                      : row->scores[i] - row->top;
+}
+
+ALWAYS_INLINE vector score_powers(const score_row *row, size_t i)
+{
+    if (row->words) {
+        const vector below = vector_load_half(row->words + i) - (float)row->top_word;
+        return vector_fma(below, vector_set(row->factor), vector_set(row->whole));
+    }
+    return vector_load(row->scores + i) - row->top;
+}
+
 /* A group of scores -> weights in the given form; gives their sum, of bytes that of the rounded
  * ones. */
-ALWAYS_INLINE vector weigh_group(const float *scores, void *weights, softmax_form form, vector top)
+ALWAYS_INLINE vector weigh_group(const score_row *row, size_t first, void *weights,
+                                 softmax_form form)
 {
     vector w[4];
     vector_bits integers[4];
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++) {
-        const vector power = vector_load(scores + i * WIDTH) - top;
+        const vector power = score_powers(row, first + i * WIDTH);
         w[i] = form == SOFTMAX_BYTES ? vector_exp2_for_bytes(power) : vector_exp2(power);
         if (form == SOFTMAX_FLOATS) {
             vector_store((float *)weights + i * WIDTH, w[i]);
@@ -367,27 +393,26 @@ ALWAYS_INLINE size_t weight_bytes(softmax_form form)
                                    : sizeof(uint8_t);
 }
 
-/* One row: `keys` scores that count, 2^(score - top) at `weights` (which may be `scores`). Returns
+/* One row: of `keys` scores that count the weights, at `weights` (which may be the scores). Returns
  * the sum of these weights. */
-ALWAYS_INLINE float softmax_row(const float *scores, void *weights, softmax_form form, size_t keys,
-                                size_t padded, float largest)
+ALWAYS_INLINE float softmax_row(const score_row *row, void *weights, softmax_form form, size_t keys,
+                                size_t padded)
 {
     const size_t bytes = weight_bytes(form);
-    const vector top = vector_set(largest);
     uint8_t *out = weights;
     vector sums = {0};
     size_t i = 0;
     for (; i + GROUP <= keys; i += GROUP) {
-        sums += weigh_group(scores + i, out + i * bytes, form, top);
+        sums += weigh_group(row, i, out + i * bytes, form);
     }
     const size_t rest = keys - i;
     if (rest) {
         float last[GROUP];
         for (size_t j = 0; j < GROUP; j++) {
-            last[j] = -INFINITY; /* 2^-126, which changes no sum */
+            last[j] = j < rest ? score_power(row, i + j) : -INFINITY; /* 2^-126 changes no sum */
         }
-        memcpy(last, scores + i, rest * sizeof *last);
-        sums += weigh_group(last, last, form, top);
+        const score_row powers = {.scores = last};
+        sums += weigh_group(&powers, 0, last, form);
         memcpy(out + i * bytes, last, rest * bytes);
     }
     memset(out + keys * bytes, 0, (padded - keys) * bytes);
@@ -412,11 +437,159 @@ ALWAYS_INLINE float largest_of(const float *scores, size_t keys)
     return largest;
 }
 
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+
+/* 255 * 128 * 2^(-i / 64) */
+static const int16_t word_powers[64] = {
+    32640, 32288, 31941, 31597, 31256, 30919, 30586, 30257, 29931, 29609, 29290, 28974, 28662,
+    28353, 28048, 27746, 27447, 27151, 26859, 26569, 26283, 26000, 25720, 25443, 25169, 24898,
+    24630, 24364, 24102, 23842, 23585, 23331, 23080, 22831, 22585, 22342, 22101, 21863, 21628,
+    21395, 21164, 20936, 20711, 20488, 20267, 20049, 19833, 19619, 19408, 19199, 18992, 18787,
+    18585, 18385, 18187, 17991, 17797, 17605, 17416, 17228, 17043, 16859, 16677, 16498,
+};
+
+ALWAYS_INLINE int16_t largest_word(const int16_t *words, size_t keys)
+{
+    enum { WORDS = 32 };
+    const __m512i none = _mm512_set1_epi16(INT16_MIN);
+    __m512i top = none;
+    size_t i = 0;
+    for (; i + WORDS <= keys; i += WORDS) {
+        top = _mm512_max_epi16(top, _mm512_loadu_si512(words + i));
+    }
+    if (i < keys) {
+        const __mmask32 rest = (__mmask32)((1u << (keys - i)) - 1);
+        top = _mm512_max_epi16(top, _mm512_mask_loadu_epi16(none, rest, words + i));
+    }
+    const __m256i half =
+        _mm256_max_epi16(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1));
+    const __m128i eight =
+        _mm_max_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    /* The instruction finds the least of unsigned words. */
+    const __m128i turned = _mm_xor_si128(eight, _mm_set1_epi16(INT16_MAX));
+    return (int16_t)(_mm_cvtsi128_si32(_mm_minpos_epu16(turned)) ^ INT16_MAX);
+}
+
+/* How far a word is below the top, in 64ths of a power of two: as the product with `factor`,
+ * divided by 2^15, where needed after the word is shifted. */
+typedef struct word_steps {
+    __m512i top, factor, most;
+    __m128i shift;
+} word_steps;
+
+/* Weights, of which 255 stands for one, of 32 words: 2^-n of a whole number n of powers is a shift,
+ * the rest comes from a table. */
+ALWAYS_INLINE __m512i word_weights(__m512i words, const word_steps *steps, const bool shifted)
+{
+    __m512i below = _mm512_subs_epi16(steps->top, words);
+    if (shifted) {
+        below = _mm512_sll_epi16(_mm512_min_epi16(below, steps->most), steps->shift);
+    }
+    below = _mm512_mulhrs_epi16(below, steps->factor);
+    const __m512i fraction = _mm512_permutex2var_epi16(_mm512_loadu_si512(word_powers), below,
+                                                       _mm512_loadu_si512(word_powers + 32));
+    const __m512i weights = _mm512_srlv_epi16(fraction, _mm512_srli_epi16(below, 6));
+    return _mm512_mulhrs_epi16(weights, _mm512_set1_epi16(256)); /* divided by 128, rounded */
+}
+
+/* 64 words -> bytes; gives them, for their sum. */
+ALWAYS_INLINE __m512i word_bytes(__m512i first, __m512i second, const word_steps *steps,
+                                 const bool shifted)
+{
+    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    return _mm512_permutexvar_epi64(order,
+                                    _mm512_packus_epi16(word_weights(first, steps, shifted),
+                                                        word_weights(second, steps, shifted)));
+}
+
+ALWAYS_INLINE float softmax_words(const int16_t *words, uint8_t *weights, size_t keys,
+                                  const word_steps *steps, const bool shifted)
+{
+    enum { BYTES = 64, WORDS = 32 };
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sums = zero;
+    size_t i = 0;
+    for (; i + BYTES <= keys; i += BYTES) {
+        const __m512i bytes = word_bytes(_mm512_loadu_si512(words + i),
+                                         _mm512_loadu_si512(words + i + WORDS), steps, shifted);
+        _mm512_storeu_si512(weights + i, bytes);
+        sums = _mm512_add_epi64(sums, _mm512_sad_epu8(bytes, zero));
+    }
+    if (i < keys) {
+        const __mmask64 rest = ((__mmask64)1 << (keys - i)) - 1;
+        const __m512i first = _mm512_maskz_loadu_epi16((__mmask32)rest, words + i);
+        const __m512i second =
+            _mm512_maskz_loadu_epi16((__mmask32)(rest >> WORDS), words + i + WORDS);
+        const __m512i bytes = word_bytes(first, second, steps, shifted);
+        _mm512_mask_storeu_epi8(weights + i, rest, bytes);
+        sums = _mm512_add_epi64(sums, _mm512_sad_epu8(_mm512_maskz_mov_epi8(rest, bytes), zero));
+    }
+    return (float)_mm512_reduce_add_epi64(sums);
+}
+
+/* softmax_row of words, with integers alone: the power is known to one or half a 64th, each weight
+ * to 1.1 or 0.55 % and half a unit. */
+ALWAYS_INLINE float softmax_word_row(const score_row *row, uint8_t *weights, size_t keys,
+                                     size_t padded)
+{
+    /* Where a word makes 16 powers of two, those below the top vanish, and more would too. */
+    float factor = row->factor * (64 * 32768.0f);
+    factor = factor < 16 * 64 * 32768.0f ? factor : 16 * 64 * 32768.0f;
+    int shift = 0;
+    for (; factor > INT16_MAX; factor /= 2) {
+        shift++;
+    }
+    const word_steps steps = {
+        .top = _mm512_set1_epi16(row->top_word),
+        .factor = _mm512_set1_epi16((int16_t)(factor + 0.5f)),
+        .most = _mm512_set1_epi16((int16_t)(INT16_MAX >> shift)),
+        .shift = _mm_cvtsi32_si128(shift),
+    };
+    if (padded > keys) {
+        memset(weights + keys, 0, padded - keys);
+    }
+    return shift ? softmax_words(row->words, weights, keys, &steps, true)
+                 : softmax_words(row->words, weights, keys, &steps, false);
+}
+
+#else
+
+ALWAYS_INLINE int16_t largest_word(const int16_t *words, size_t keys)
+{
+    enum { LANES = 2 * WIDTH };
+    int16_t lanes[LANES], largest = INT16_MIN;
+    for (size_t lane = 0; lane < LANES; lane++) {
+        lanes[lane] = INT16_MIN;
+    }
+    size_t i = 0;
+    for (; i + LANES <= keys; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            lanes[lane] = words[i + lane] > lanes[lane] ? words[i + lane] : lanes[lane];
+        }
+    }
+    for (size_t lane = 0; lane < LANES; lane++) {
+        largest = lanes[lane] > largest ? lanes[lane] : largest;
+    }
+    for (; i < keys; i++) {
+        largest = words[i] > largest ? words[i] : largest;
+    }
+    return largest;
+}
+
+ALWAYS_INLINE float softmax_word_row(const score_row *row, uint8_t *weights, size_t keys,
+                                     size_t padded)
+{
+    return softmax_row(row, weights, SOFTMAX_BYTES, keys, padded);
+}
+
+#endif
+
 enum { SOFTMAX_ROWS = 16 }; /* whose factors are computed side by side */
 
 /* Rows of one block: what each sees, its largest score here and of all blocks so far. */
 typedef struct softmax_group {
     size_t keys[SOFTMAX_ROWS];
+    score_row scores[SOFTMAX_ROWS];
     float here[SOFTMAX_ROWS], largest[SOFTMAX_ROWS];
     float factor[SOFTMAX_ROWS]; /* of earlier sums */
     float scale[SOFTMAX_ROWS];  /* of the block's largest weight */
@@ -439,6 +612,21 @@ ALWAYS_INLINE void softmax_factors(const softmax_block *block, size_t first, siz
     }
 }
 
+/* Row `row` of the block; gives its largest score here. */
+ALWAYS_INLINE float row_of_scores(const softmax_block *block, size_t row, size_t keys,
+                                  score_row *scores)
+{
+    if (block->words) {
+        scores->words = block->words + row * block->words_stride;
+        scores->factor = block->factors[row];
+        scores->whole = log2f(SOFTMAX_BYTE);
+        scores->top_word = largest_word(scores->words, keys);
+        return keys ? (float)scores->top_word * scores->factor : -INFINITY;
+    }
+    scores->scores = block->scores + row * block->stride;
+    return largest_of(scores->scores, keys);
+}
+
 /* Rows first..first+rows-1, at most SOFTMAX_ROWS. */
 ALWAYS_INLINE void softmax_rows(const softmax_block *block, size_t first, size_t rows,
                                 const softmax_form form)
@@ -448,21 +636,25 @@ ALWAYS_INLINE void softmax_rows(const softmax_block *block, size_t first, size_t
     for (size_t r = 0; r < rows; r++) {
         const ptrdiff_t seen = block->visible + (ptrdiff_t)(first + r);
         group.keys[r] = seen <= 0 ? 0 : (size_t)seen < block->keys ? (size_t)seen : block->keys;
-        group.here[r] = largest_of(block->scores + (first + r) * block->stride, group.keys[r]);
+        group.here[r] = row_of_scores(block, first + r, group.keys[r], &group.scores[r]);
     }
     softmax_factors(block, first, rows, &group);
     for (size_t r = 0; r < rows; r++) {
         const size_t row = first + r;
-        float *scores = block->scores + row * block->stride;
+        score_row *scores = &group.scores[r];
         float sum;
         if (form == SOFTMAX_FLOATS) {
-            sum = softmax_row(scores, scores, form, group.keys[r], block->padded, group.largest[r]);
+            scores->top = group.largest[r];
+            sum = softmax_row(scores, block->scores + row * block->stride, form, group.keys[r],
+                              block->padded);
         } else {
             uint8_t *weights =
                 (uint8_t *)block->integers + row * block->integers_stride * weight_bytes(form);
             const float scale = group.scale[r] * (1 / whole);
-            sum = scale * softmax_row(scores, weights, form, group.keys[r], block->padded,
-                                      group.here[r] - log2f(whole));
+            scores->top = group.here[r] - log2f(whole);
+            sum = scale * (block->words
+                               ? softmax_word_row(scores, weights, group.keys[r], block->padded)
+                               : softmax_row(scores, weights, form, group.keys[r], block->padded));
             block->scales[row] = scale;
         }
         block->sum[row] = block->first ? sum : block->sum[row] * group.factor[r] + sum;
@@ -491,6 +683,78 @@ static void softmax(const softmax_block *block)
     case SOFTMAX_BYTES:
         softmax_all(block, SOFTMAX_BYTES);
         break;
+    }
+}
+
+/* Lane i gets what lane i ^ step held. */
+#if CONV_VECTOR_FLOATS == 16
+#define PARTNERS(x, step)                                                                          \
+    __builtin_shufflevector(x, x, 0 ^ (step), 1 ^ (step), 2 ^ (step), 3 ^ (step), 4 ^ (step),      \
+                            5 ^ (step), 6 ^ (step), 7 ^ (step), 8 ^ (step), 9 ^ (step),            \
+                            10 ^ (step), 11 ^ (step), 12 ^ (step), 13 ^ (step), 14 ^ (step),       \
+                            15 ^ (step))
+#elif CONV_VECTOR_FLOATS == 8
+#define PARTNERS(x, step)                                                                          \
+    __builtin_shufflevector(x, x, 0 ^ (step), 1 ^ (step), 2 ^ (step), 3 ^ (step), 4 ^ (step),      \
+                            5 ^ (step), 6 ^ (step), 7 ^ (step))
+#else
+#define PARTNERS(x, step)                                                                          \
+    __builtin_shufflevector(x, x, 0 ^ (step), 1 ^ (step), 2 ^ (step), 3 ^ (step))
+#endif
+
+/* The sums and differences of neighbours within a vector. */
+ALWAYS_INLINE vector hadamard_lanes(vector x)
+{
+    vector_bits lane;
+    for (int i = 0; i < WIDTH; i++) {
+        lane[i] = i;
+    }
+#define LANE_STEP(step)                                                                            \
+    PARTNERS(x, step) + (vector)((vector_bits)x ^ (((lane & (step)) != 0) & INT32_MIN))
+    x = LANE_STEP(1);
+    x = LANE_STEP(2);
+#if CONV_VECTOR_FLOATS >= 8
+    x = LANE_STEP(4);
+#endif
+#if CONV_VECTOR_FLOATS == 16
+    x = LANE_STEP(8);
+#endif
+#undef LANE_STEP
+    return x;
+}
+
+ALWAYS_INLINE void hadamard_run(float *x, size_t run)
+{
+    size_t step = 1;
+    if (run >= WIDTH) {
+        for (size_t i = 0; i < run; i += WIDTH) {
+            vector_store(x + i, hadamard_lanes(vector_load(x + i)));
+        }
+        step = WIDTH;
+    }
+    for (; step < run; step *= 2) {
+        const size_t width = step < WIDTH ? 1 : WIDTH;
+        for (size_t i = 0; i < run; i += 2 * step) {
+            for (size_t j = i; j < i + step; j += width) {
+                if (width == 1) {
+                    const float left = x[j], right = x[j + step];
+                    x[j] = left + right;
+                    x[j + step] = left - right;
+                } else {
+                    const vector left = vector_load(x + j), right = vector_load(x + j + step);
+                    vector_store(x + j, left + right);
+                    vector_store(x + j + step, left - right);
+                }
+            }
+        }
+    }
+}
+
+static void hadamard(float *x, size_t count)
+{
+    const size_t run = count & (~count + 1);
+    for (size_t i = 0; i < count; i += run) {
+        hadamard_run(x + i, run);
     }
 }
 
@@ -536,6 +800,7 @@ static double multiply_adds(size_t rounds, float *sink)
         .normalise = normalise,                                                                    \
         .layer_norm = layer_norm,                                                                  \
         .softmax = softmax,                                                                        \
+        .hadamard = hadamard,                                                                      \
         .all_finite = all_finite,                                                                  \
         .multiply_adds = multiply_adds,                                                            \
     }
