@@ -70,8 +70,10 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     cost_rates rates = rates_of(kernels, l->integers);
     if (kernels->level >= CPU_LEVEL_AVX512) {
         rates.product *= l->integers ? 0.8 : 0.85; /* short sums, and operands from L2 and L3 */
+    } else if (l->integers && l->products > 4) {
+        rates.product *= 0.85; /* the same */
     } else if (l->products > 6) {
-        rates.product *= l->integers ? 0.8 : 0.93; /* the sums of a task leave L2 */
+        rates.product *= 0.93; /* the sums of a task leave L2 */
     }
     if (!l->fused) {
         rates.weight *= 2; /* written to L3 or memory */

@@ -12,6 +12,7 @@ enum {
     SPLIT_COLUMNS = 1024, /* most output channels a task */
     TASKS_PER_THREAD = 6,
     AHEAD_PIXELS = 6,
+    PIECE_PIXELS = 16, /* of a long row, prepared and quantised at once: they stay in L1 */
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -58,9 +59,9 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     l->virtual_height = shape->upsample ? shape->output_height : shape->input_height;
     l->virtual_width = shape->upsample ? shape->output_width : shape->input_width;
     const size_t row_target = TILE_ROWS / kernels->rows * kernels->rows;
-    const bool flat = shape->kernel == 1 && shape->stride == 1 && shape->pad_top == 0 &&
-                      shape->pad_left == 0 && shape->input_width == shape->output_width;
-    if (flat) {
+    l->flat = shape->kernel == 1 && shape->stride == 1 && shape->pad_top == 0 &&
+              shape->pad_left == 0 && shape->input_width == shape->output_width;
+    if (l->flat) {
         if (!size_multiply(l->height, l->width, &l->width)) {
             return false;
         }
@@ -107,6 +108,9 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
         !multiply3(floats, l->group, sizeof(float), &l->patch_bytes) ||
         l->patch_bytes / sizeof(float) > UINT32_MAX) {
         return false;
+    }
+    if (l->flat && l->pairs) {
+        l->patch_bytes = PIECE_PIXELS * l->patch_stride * sizeof(float);
     }
     l->patch_bytes = size_round_up(l->patch_bytes, 64);
     l->gather_bytes =
@@ -214,7 +218,7 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm_offset,
         .silu = arguments->input_silu,
         /* The next row; of a layer without rows a few pixels on. */
-        .ahead = (l->height == 1 ? AHEAD_PIXELS : l->input_width) * arguments->input_stride,
+        .ahead = (l->flat ? AHEAD_PIXELS : l->input_width) * arguments->input_stride,
     };
     /* Columns of the patch that lie in the picture: begin..end-1. */
     const size_t x0 = tile->left * shape->stride;
@@ -285,8 +289,9 @@ static void gather_rows(const direct_context *context, const direct_tile *tile, 
 /* A task's memory. */
 typedef struct direct_work {
     float *patch, *gathered;
-    int16_t *numbers; /* the patch in 16 bits */
-    float *scales;    /* of its pixels */
+    const float *in_place; /* inputs that need no patch; NULL: others do */
+    int16_t *numbers;      /* the patch in 16 bits */
+    float *scales;         /* of its pixels */
     float *sums;
     uint32_t *offsets, *patch_pixels, *pixels; /* of each row: in the patch; in the picture */
 } direct_work;
@@ -300,7 +305,9 @@ static void multiply_block(const direct_context *context, const direct_work *wor
     const size_t count = size_minimum(l->block_channels, l->channels - begin);
     const float *packed = (const float *)context->arguments->packed +
                           first_panel * l->panel_values + begin * l->taps * l->panel_columns;
-    const float *a = l->gathered ? work->gathered : work->patch;
+    const float *a = work->in_place ? work->in_place + begin
+                     : l->gathered  ? work->gathered
+                                    : work->patch;
     conv_multiply task = {
         .offsets = work->offsets,
         .rows = rows,
@@ -386,6 +393,39 @@ static void quantise_patch(const direct_context *context, const direct_tile *til
     }
 }
 
+/* The same for pixels of one long row, in pieces: prepared first unless they are in place. */
+static void quantise_pixels(const direct_context *context, const direct_tile *tile,
+                            const direct_work *work, size_t image, size_t first, size_t count)
+{
+    const conv_direct_layout *l = &context->layout;
+    const size_t input_stride = context->arguments->input_stride;
+    direct_tile piece = *tile;
+    for (size_t done = 0; done < tile->width; done += piece.width) {
+        const size_t pixel = image * l->patch_width + done;
+        conv_quantise task = {
+            .source = work->patch,
+            .source_stride = l->patch_stride,
+            .channels = count,
+            .padded = size_round_up(count, LINE_FLOATS),
+            .destination = work->numbers + pixel * l->pair_stride,
+            .destination_stride = l->pair_stride,
+            .scales = work->scales + pixel,
+            .scales_stride = 1,
+        };
+        piece.left = tile->left + done;
+        piece.width = size_minimum(PIECE_PIXELS, tile->width - done);
+        task.rows = piece.width;
+        if (work->in_place) {
+            task.source = work->in_place + pixel * input_stride + first;
+            task.source_stride = input_stride;
+            task.ahead = AHEAD_PIXELS * input_stride;
+        } else {
+            fill_patch(context, &piece, tile->image + image, first, count, work->patch);
+        }
+        (l->bfloat16 ? context->kernels->round_bf16 : context->kernels->quantise)(&task);
+    }
+}
+
 static void finish_tile(const direct_context *context, const direct_tile *tile, size_t first_panel,
                         size_t panels, const float *sums, const uint32_t *pixels)
 {
@@ -438,6 +478,19 @@ static void finish_tile(const direct_context *context, const direct_tile *tile, 
     }
 }
 
+/* The inputs of a tile of a long row where they can be multiplied or quantised as they are. */
+static const float *inputs_in_place(const direct_context *context, const direct_tile *tile)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_arguments *arguments = context->arguments;
+    if (!l->flat || arguments->input_storage != CONV_STORE_F32 || arguments->input_scale != NULL ||
+        arguments->input_silu || l->tile_rows * arguments->input_stride > UINT32_MAX) {
+        return NULL;
+    }
+    return (const float *)arguments->input +
+           (tile->image * l->width + tile->left) * arguments->input_stride;
+}
+
 static void run_task(void *opaque, size_t index, unsigned worker)
 {
     const direct_context *context = opaque;
@@ -472,10 +525,13 @@ static void run_task(void *opaque, size_t index, unsigned worker)
     work.offsets = (uint32_t *)(void *)memory;
     work.patch_pixels = work.offsets + l->tile_rows;
     work.pixels = work.patch_pixels + l->tile_rows;
+    work.in_place = inputs_in_place(context, &tile);
 
     const size_t rows = tile.height * tile.width;
     const size_t patch_pixels = l->patch_height * l->patch_width;
-    const size_t stride = l->pairs ? l->pair_stride : l->patch_stride;
+    const size_t stride = l->pairs        ? l->pair_stride
+                          : work.in_place ? context->arguments->input_stride
+                                          : l->patch_stride;
     for (size_t row = 0; row < rows * tile.images; row++) {
         const size_t y = row % rows / tile.width;
         const size_t x = row % rows % tile.width;
@@ -491,6 +547,13 @@ static void run_task(void *opaque, size_t index, unsigned worker)
         const size_t count = size_minimum(l->block_channels, l->channels - begin);
         for (size_t i = 0; i < tile.images; i++) {
             float *patch = work.patch + i * patch_pixels * l->patch_stride;
+            if (l->flat && l->pairs) {
+                quantise_pixels(context, &tile, &work, i, begin, count);
+                continue;
+            }
+            if (work.in_place) {
+                continue;
+            }
             fill_patch(context, &tile, tile.image + i, begin, count, patch);
             if (l->gathered) {
                 gather_rows(context, &tile, patch,

@@ -15,10 +15,11 @@ typedef struct conv_direct_layout {
     bool gathered;                 /* few channels: a row holds all taps, in one step */
     bool pairs;                    /* 16-bit products: of bfloat16, or of integers with scales */
     bool bfloat16;
+    bool flat;              /* a 1x1 convolution of stride 1: the picture is seen as one long row */
     size_t weight_channels; /* to whole pairs */
     size_t value_bytes;     /* of a packed weight */
     size_t panel_values;    /* of one packed panel, all blocks */
-    /* Output pictures as computed: a 1x1 convolution of stride 1 sees one long row. */
+    /* Output pictures as computed. */
     size_t height, width, input_width;
     size_t virtual_height, virtual_width; /* of the input, upsampled when asked */
     size_t tile_height, tile_width, tiles_down, tiles_across;

@@ -184,6 +184,9 @@ ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t
     float squares[QUANTISE_ROWS] = {0};
     for (size_t r = 0; r < rows; r++) {
         const float *row = source + r * task->source_stride;
+        for (size_t c = 0; task->ahead && c < task->channels; c += LINE_FLOATS) {
+            __builtin_prefetch(row + task->ahead + c);
+        }
         if (rest > 0) {
             memset(lasts[r], 0, sizeof lasts[r]);
             memcpy(lasts[r], row + whole, rest * sizeof(float));

@@ -66,6 +66,7 @@ typedef struct conv_quantise {
     size_t destination_stride;
     float *scales;
     size_t scales_stride;
+    size_t ahead; /* values from a row to the one that is worth prefetching meanwhile; 0: none */
 } conv_quantise;
 
 /* Copies `pixels` runs of `channels` values as floats, normalised (scale and shift may be NULL:
