@@ -504,7 +504,7 @@ static void test_hadamard_of(const tensor_kernels *k)
 {
     float x[192], y[192];
     for (size_t count = 1; count <= 192; count += count < 70 ? 1 : 61) {
-        const size_t run = count & (~count + 1);
+        const size_t run = hadamard_run(count);
         guarded_floats values = {0};
         guarded_create(&values, count, true);
         fill_random(x, count, count, 1);

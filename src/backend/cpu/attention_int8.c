@@ -6,10 +6,10 @@
  * all logits of a query, which the softmax does not see, and what is common to all keys would leave
  * few of the 8 bits to what tells them apart (Zhang et al., SageAttention, arXiv 2410.02367).
  *
- * A query has a scale, and so has a block of keys, so that scores of a row and block are integers
- * of one unit, which 16 bits hold better than 8-bit queries and keys know them. The kernel takes
- * unsigned queries, so they are moved up by QUERY_ZERO, and a key's sums begin with what that adds,
- * taken off.
+ * Every query and key has a scale. A key's counts as a fraction of the largest one of its block, so
+ * that the scores of a query and a block become integers of one unit, which 16 bits hold better
+ * than 8-bit queries and keys know them. The kernel takes unsigned queries, so they are moved up by
+ * QUERY_ZERO, and a key's sums begin with what that adds, taken off.
  *
  * The softmax's weights are unsigned as they are. Each block of keys counts them from its own
  * largest on and divides by the sum of the rounded ones, so that few vanish and the result stays a
@@ -42,10 +42,17 @@ static float byte_factor(float largest)
     return largest > 0 ? ATTENTION_BYTE / largest : 0;
 }
 
-/* A vector as bytes: what 1 of them stands for, and their Euclidean norm. */
+/* A vector as bytes, or the largest of several: what 1 of them stands for, and their Euclidean
+ * norm. */
 typedef struct byte_vector {
     float scale, norm;
 } byte_vector;
+
+/* The largest of each block of keys. */
+static byte_vector *block_vectors(const attention_head *head)
+{
+    return (byte_vector *)(void *)head->key_scales;
+}
 
 static byte_vector quantise(const float *values, size_t count, int8_t *bytes)
 {
@@ -63,19 +70,14 @@ static byte_vector quantise(const float *values, size_t count, int8_t *bytes)
     return (byte_vector){.scale = largest / ATTENTION_BYTE, .norm = sqrtf((float)squares)};
 }
 
-/* Where key `index` of a head is in a panel, and what belongs to its column: the even keys come
- * first, as multiply_int8_words wants them. */
-static size_t key_column(size_t index, size_t columns)
-{
-    return index % 2 * columns / 2 + index % columns / 2;
-}
-
-/* A key's bytes: [four channels][key of the panel][4], and what its sums begin with. */
+/* A key's bytes: [four channels][key of the panel][4], and what its sums begin with. A panel has
+ * its even keys first, as multiply_int8_words wants them. */
 static void store_key(const attention_context *context, const attention_head *head,
                       const int8_t *bytes, size_t index)
 {
     const size_t columns = context->products->columns, chunk = context->plan->chunk;
-    const size_t panel = index / columns * columns, column = key_column(index, columns);
+    const size_t panel = index / columns * columns;
+    const size_t column = index % 2 * columns / 2 + index % columns / 2;
     int8_t *destination = (int8_t *)(void *)head->keys + panel * chunk + column * 4;
     int32_t sum = 0;
     for (size_t c = 0; c < chunk; c += 4) {
@@ -91,7 +93,8 @@ void attention_pack_keys_int8(const attention_context *context, const attention_
     const attention_plan *plan = context->plan;
     const size_t width = plan->shape.width;
     const size_t padded = size_round_up(block->count, context->products->columns);
-    float scales[ATTENTION_KEY_BLOCK], scale = 0, norm = 0;
+    float scales[ATTENTION_KEY_BLOCK];
+    byte_vector largest = {0};
     float *rotated = w->query;
     int8_t *bytes = (int8_t *)w->query_integers;
     memset(bytes, 0, plan->chunk);
@@ -102,22 +105,21 @@ void attention_pack_keys_int8(const attention_context *context, const attention_
         const byte_vector vector = quantise(rotated, width, bytes);
         store_key(context, head, bytes, block->first + k);
         scales[k] = vector.scale;
-        scale = fmaxf(scale, vector.scale);
-        norm = fmaxf(norm, vector.norm);
+        largest.scale = fmaxf(largest.scale, vector.scale);
+        largest.norm = fmaxf(largest.norm, vector.norm);
     }
     memset(bytes, 0, width);
     for (size_t k = block->count; k < padded; k++) { /* as if they were the mean */
         store_key(context, head, bytes, block->first + k);
         scales[k] = 0;
     }
-    const float factor = scale > 0 ? INT16_MAX / scale : 0;
+    const float factor = largest.scale > 0 ? INT16_MAX / largest.scale : 0;
     for (size_t k = 0; k < padded; k++) {
         head->key_factors[block->first + k] = attention_integer(scales[k], factor);
     }
-    float *of_block = head->key_scales + block->first / plan->key_block * 2;
     /* The rotation of both sides multiplies a product by the length of its runs. */
-    of_block[0] = scale / (float)(width & (~width + 1));
-    of_block[1] = norm;
+    largest.scale /= (float)hadamard_run(width);
+    block_vectors(head)[block->first / plan->key_block] = largest;
 }
 
 void attention_quantise_query_int8(const attention_context *context, const attention_worker *w,
@@ -132,8 +134,7 @@ void attention_quantise_query_int8(const attention_context *context, const atten
         const byte_vector vector = quantise(query, width, bytes);
         memset(bytes + width, 0, plan->chunk - width);
         for (size_t c = 0; c < plan->chunk; c++) {
-            bytes[c] =
-                (int8_t)(bytes[c] ^ QUERY_ZERO); /* the same as an addition to unsigned bytes */
+            bytes[c] = (int8_t)(bytes[c] ^ QUERY_ZERO); /* adds it, as unsigned bytes */
         }
         w->query_scales[r] = vector.scale;
         w->query_norms[r] = vector.norm;
@@ -156,14 +157,14 @@ void attention_scores_int8(const attention_context *context, const attention_wor
     const attention_plan *plan = context->plan;
     const size_t columns = context->products->columns;
     const size_t width = plan->chunk / 2; /* in 16-bit numbers, as the kernel counts */
-    const float *of_block = head->key_scales + first_key / plan->key_block * 2;
+    const byte_vector keys = block_vectors(head)[first_key / plan->key_block];
     float norm = 0;
     for (size_t r = 0; r < rows; r++) {
         norm = fmaxf(norm, w->query_norms[r]);
     }
-    const unsigned shift = word_shift(norm * of_block[1]);
+    const unsigned shift = word_shift(norm * keys.norm);
     for (size_t r = 0; r < rows; r++) {
-        w->word_factors[r] = w->query_scales[r] * of_block[0] * (float)(1u << shift);
+        w->word_factors[r] = w->query_scales[r] * keys.scale * (float)(1u << shift);
     }
     const conv_multiply_pairs task = {
         .a = w->query_integers,

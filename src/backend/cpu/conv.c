@@ -67,7 +67,8 @@ static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
     conv_direct_layout layout;
     if (!conv_direct_plan(&layout, plan, kernels) ||
         !conv_direct_packed_bytes(&layout, &plan->packed_bytes) ||
-        !size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes)) {
+        !size_multiply(layout.worker_bytes, plan->threads, &plan->scratch_bytes) ||
+        !size_add(plan->scratch_bytes, layout.shared_bytes, &plan->scratch_bytes)) {
         return false;
     }
     plan->predicted_seconds = conv_direct_seconds(&layout, &plan->shape, kernels, plan->threads);

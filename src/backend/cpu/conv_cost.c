@@ -58,10 +58,10 @@ double conv_direct_seconds(const conv_direct_layout *l, const conv_shape *shape,
     const double depth = (double)l->channels * (double)l->taps;
     const double tiles = (double)l->groups * (double)(l->tiles_down * l->tiles_across);
     const double patches = tiles * (double)(l->patch_height * l->patch_width * l->group) *
-                           (double)l->channels * (double)l->splits;
+                           (double)l->channels * (l->shared_bytes ? 1 : (double)l->splits);
     const double seconds = pixels * columns * depth / rates.product + patches * rates.prologue +
                            pixels * columns * rates.epilogue + columns * depth * 4 * rates.load;
-    return seconds / threads + rates.phase;
+    return seconds / threads + rates.phase * (l->shared_bytes ? 2 : 1);
 }
 
 double winograd_seconds(const winograd_layout *l, const conv_shape *shape,

@@ -12,7 +12,8 @@ enum {
     SPLIT_COLUMNS = 1024, /* most output channels a task */
     TASKS_PER_THREAD = 6,
     AHEAD_PIXELS = 6,
-    PIECE_PIXELS = 16, /* of a long row, prepared and quantised at once: they stay in L1 */
+    SHARED_BYTES = 16 << 20, /* 16-bit inputs that all splits of a layer may share */
+    PIECE_PIXELS = 16,       /* of a long row, prepared and quantised at once: they stay in L1 */
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -130,6 +131,12 @@ bool conv_direct_plan(conv_direct_layout *l, const conv_plan *plan, const conv_k
     }
     l->worker_bytes = l->patch_bytes + l->gather_bytes + l->pair_bytes + l->scales_bytes +
                       l->sums_bytes + l->index_bytes;
+    size_t shared;
+    if (l->flat && l->pairs && l->splits > 1 &&
+        multiply3(tiles, l->blocks, l->pair_bytes + l->scales_bytes, &shared) &&
+        shared <= SHARED_BYTES) {
+        l->shared_bytes = shared;
+    }
     return true;
 }
 
@@ -190,6 +197,7 @@ typedef struct direct_context {
 } direct_context;
 
 typedef struct direct_tile {
+    size_t index;
     size_t image, images; /* first image and how many */
     size_t top, left, height, width;
     size_t block; /* of the statistics */
@@ -478,6 +486,29 @@ static void finish_tile(const direct_context *context, const direct_tile *tile, 
     }
 }
 
+/* What the products of channels first..first+count-1 of one image read. */
+static void prepare_inputs(const direct_context *context, const direct_tile *tile,
+                           const direct_work *work, size_t image, size_t first, size_t count)
+{
+    const conv_direct_layout *l = &context->layout;
+    if (l->flat && l->pairs) {
+        quantise_pixels(context, tile, work, image, first, count);
+        return;
+    }
+    if (work->in_place) {
+        return;
+    }
+    float *patch = work->patch + image * l->patch_height * l->patch_width * l->patch_stride;
+    fill_patch(context, tile, tile->image + image, first, count, patch);
+    if (l->gathered) {
+        const size_t row_floats = l->taps * l->channels;
+        gather_rows(context, tile, patch,
+                    work->gathered + image * tile->height * tile->width * row_floats);
+    } else if (l->pairs) {
+        quantise_patch(context, tile, work, image, count);
+    }
+}
+
 /* The inputs of a tile of a long row where they can be multiplied or quantised as they are. */
 static const float *inputs_in_place(const direct_context *context, const direct_tile *tile)
 {
@@ -491,26 +522,23 @@ static const float *inputs_in_place(const direct_context *context, const direct_
            (tile->image * l->width + tile->left) * arguments->input_stride;
 }
 
-static void run_task(void *opaque, size_t index, unsigned worker)
+static direct_tile tile_of(const direct_context *context, size_t index)
 {
-    const direct_context *context = opaque;
     const conv_direct_layout *l = &context->layout;
-    const conv_shape *shape = &context->plan->shape;
     const size_t tiles_an_image = l->tiles_down * l->tiles_across;
-    const size_t tiles = tiles_an_image * l->groups;
-    /* Neighbouring tasks share weights. */
-    const size_t split = index / tiles;
-    const size_t tile_index = index % tiles;
-    direct_tile tile = {.block = tile_index % tiles_an_image};
-    tile.image = tile_index / tiles_an_image * l->group;
-    tile.images = size_minimum(l->group, shape->batch - tile.image);
+    direct_tile tile = {.index = index, .block = index % tiles_an_image};
+    tile.image = index / tiles_an_image * l->group;
+    tile.images = size_minimum(l->group, context->plan->shape.batch - tile.image);
     tile.top = tile.block / l->tiles_across * l->tile_height;
     tile.left = tile.block % l->tiles_across * l->tile_width;
     tile.height = size_minimum(l->tile_height, l->height - tile.top);
     tile.width = size_minimum(l->tile_width, l->width - tile.left);
-    const size_t first_panel = split * l->split_panels;
-    const size_t panels = size_minimum(l->split_panels, l->panels - first_panel);
+    return tile;
+}
 
+static direct_work work_of(const direct_context *context, const direct_tile *tile, unsigned worker)
+{
+    const conv_direct_layout *l = &context->layout;
     uint8_t *memory = context->scratch + worker * l->worker_bytes;
     direct_work work = {.patch = (float *)(void *)memory};
     memory += l->patch_bytes;
@@ -525,48 +553,86 @@ static void run_task(void *opaque, size_t index, unsigned worker)
     work.offsets = (uint32_t *)(void *)memory;
     work.patch_pixels = work.offsets + l->tile_rows;
     work.pixels = work.patch_pixels + l->tile_rows;
-    work.in_place = inputs_in_place(context, &tile);
+    work.in_place = inputs_in_place(context, tile);
+    return work;
+}
 
-    const size_t rows = tile.height * tile.width;
+/* Where each row of the products begins in the inputs of the tile, and its pixel in the picture. */
+static void place_rows(const direct_context *context, const direct_tile *tile,
+                       const direct_work *work)
+{
+    const conv_direct_layout *l = &context->layout;
+    const size_t step = context->plan->shape.stride;
+    const size_t rows = tile->height * tile->width;
     const size_t patch_pixels = l->patch_height * l->patch_width;
-    const size_t stride = l->pairs        ? l->pair_stride
-                          : work.in_place ? context->arguments->input_stride
-                                          : l->patch_stride;
-    for (size_t row = 0; row < rows * tile.images; row++) {
-        const size_t y = row % rows / tile.width;
-        const size_t x = row % rows % tile.width;
-        const size_t pixel = row / rows * patch_pixels + (y * l->patch_width + x) * shape->stride;
-        work.patch_pixels[row] = (uint32_t)pixel;
-        work.offsets[row] = (uint32_t)(l->gathered ? row * l->taps * l->channels : pixel * stride);
+    const size_t stride = l->pairs         ? l->pair_stride
+                          : work->in_place ? context->arguments->input_stride
+                                           : l->patch_stride;
+    for (size_t row = 0; row < rows * tile->images; row++) {
+        const size_t y = row % rows / tile->width;
+        const size_t x = row % rows % tile->width;
+        const size_t pixel = row / rows * patch_pixels + (y * l->patch_width + x) * step;
+        work->patch_pixels[row] = (uint32_t)pixel;
+        work->offsets[row] = (uint32_t)(l->gathered ? row * l->taps * l->channels : pixel * stride);
         if (row < rows) {
-            work.pixels[row] = (uint32_t)((tile.top + y) * l->width + tile.left + x);
+            work->pixels[row] = (uint32_t)((tile->top + y) * l->width + tile->left + x);
         }
     }
+}
+
+/* What the products of a block of channels read. */
+static void prepare_block(const direct_context *context, const direct_tile *tile,
+                          const direct_work *work, size_t block)
+{
+    const conv_direct_layout *l = &context->layout;
+    const size_t first = block * l->block_channels;
+    const size_t count = size_minimum(l->block_channels, l->channels - first);
+    for (size_t image = 0; image < tile->images; image++) {
+        prepare_inputs(context, tile, work, image, first, count);
+    }
+}
+
+/* Makes `work` use the shared inputs of a block of the tile. */
+static void use_shared(const direct_context *context, const direct_tile *tile, direct_work *work,
+                       size_t block)
+{
+    const conv_direct_layout *l = &context->layout;
+    uint8_t *memory = context->scratch + context->plan->threads * l->worker_bytes +
+                      (tile->index * l->blocks + block) * (l->pair_bytes + l->scales_bytes);
+    work->numbers = (int16_t *)(void *)memory;
+    work->scales = (float *)(void *)(memory + l->pair_bytes);
+}
+
+static void share_task(void *opaque, size_t index, unsigned worker)
+{
+    const direct_context *context = opaque;
+    const size_t blocks = context->layout.blocks;
+    const direct_tile tile = tile_of(context, index / blocks);
+    direct_work work = work_of(context, &tile, worker);
+    use_shared(context, &tile, &work, index % blocks);
+    prepare_block(context, &tile, &work, index % blocks);
+}
+
+static void run_task(void *opaque, size_t index, unsigned worker)
+{
+    const direct_context *context = opaque;
+    const conv_direct_layout *l = &context->layout;
+    const size_t tiles = l->tiles_down * l->tiles_across * l->groups;
+    /* Neighbouring tasks share weights. */
+    const size_t first_panel = index / tiles * l->split_panels;
+    const size_t panels = size_minimum(l->split_panels, l->panels - first_panel);
+    const direct_tile tile = tile_of(context, index % tiles);
+    const size_t rows = tile.height * tile.width * tile.images;
+    direct_work work = work_of(context, &tile, worker);
+    place_rows(context, &tile, &work);
     for (size_t block = 0; block < l->blocks; block++) {
-        const size_t begin = block * l->block_channels;
-        const size_t count = size_minimum(l->block_channels, l->channels - begin);
-        for (size_t i = 0; i < tile.images; i++) {
-            float *patch = work.patch + i * patch_pixels * l->patch_stride;
-            if (l->flat && l->pairs) {
-                quantise_pixels(context, &tile, &work, i, begin, count);
-                continue;
-            }
-            if (work.in_place) {
-                continue;
-            }
-            fill_patch(context, &tile, tile.image + i, begin, count, patch);
-            if (l->gathered) {
-                gather_rows(context, &tile, patch,
-                            work.gathered + i * rows * l->taps * l->channels);
-            } else if (l->pairs) {
-                quantise_patch(context, &tile, &work, i, count);
-            }
-        }
-        if (l->pairs) {
-            multiply_block_pairs(context, &work, block, first_panel, panels, rows * tile.images);
+        if (l->shared_bytes) {
+            use_shared(context, &tile, &work, block);
         } else {
-            multiply_block(context, &work, block, first_panel, panels, rows * tile.images);
+            prepare_block(context, &tile, &work, block);
         }
+        (l->pairs ? multiply_block_pairs : multiply_block)(context, &work, block, first_panel,
+                                                           panels, rows);
     }
     finish_tile(context, &tile, first_panel, panels, work.sums, work.pixels);
 }
@@ -584,6 +650,9 @@ void conv_direct_run(const conv_plan *plan, const conv_arguments *arguments, voi
         return; /* conv_plan_create has already accepted this shape */
     }
     const conv_direct_layout *l = &context.layout;
-    thread_pool_run(pool, l->tiles_down * l->tiles_across * l->groups * l->splits, run_task,
-                    &context);
+    const size_t tiles = l->tiles_down * l->tiles_across * l->groups;
+    if (l->shared_bytes) {
+        thread_pool_run(pool, tiles * l->blocks, share_task, &context);
+    }
+    thread_pool_run(pool, tiles * l->splits, run_task, &context);
 }

@@ -32,6 +32,10 @@ typedef struct conv_direct_layout {
     /* Bytes of a worker's scratch. */
     size_t patch_bytes, gather_bytes, pair_bytes, scales_bytes, sums_bytes, index_bytes,
         worker_bytes;
+    /* Where several splits of a flat layer read 16-bit inputs that are not too many, these are made
+     * once: bytes behind the workers' scratch, one after another for each tile and block. Else 0.
+     */
+    size_t shared_bytes;
 } conv_direct_layout;
 
 /* False when it cannot do the shape in the plan's precision or sizes overflow. */

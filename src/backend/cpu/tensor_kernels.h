@@ -74,8 +74,8 @@ typedef struct tensor_kernels {
                        const float *beta, float epsilon);
 
     void (*softmax)(const softmax_block *block);
-    /* Multiplies each run of n values, the largest power of two that divides `count`, by the
-     * Hadamard matrix, whose elements are 1 and -1: a rotation, but for a factor of sqrt(n). */
+    /* Multiplies each run of n = hadamard_run(count) values by the Hadamard matrix, whose elements
+     * are 1 and -1: a rotation, but for a factor of sqrt(n). */
     void (*hadamard)(float *x, size_t count);
     /* False when one is infinite or NaN. */
     bool (*all_finite)(const float *x, size_t count);
@@ -84,6 +84,12 @@ typedef struct tensor_kernels {
      * operations done and adds to `*sink` what depends on all of them. */
     double (*multiply_adds)(size_t rounds, float *sink);
 } tensor_kernels;
+
+/* The largest power of two that divides `count`. */
+static inline size_t hadamard_run(size_t count)
+{
+    return count & (~count + 1);
+}
 
 #define TENSOR_KERNELS(name, level, family) extern const tensor_kernels tensor_kernels_##name;
 #include "backend/cpu/tensor_kernels.def"

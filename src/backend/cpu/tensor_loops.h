@@ -687,7 +687,9 @@ static void softmax(const softmax_block *block)
 }
 
 /* Lane i gets what lane i ^ step held. */
-#if CONV_VECTOR_FLOATS == 16
+#ifndef __clang__
+#define PARTNERS(x, step) __builtin_shuffle(x, lane ^ (step))
+#elif CONV_VECTOR_FLOATS == 16
 #define PARTNERS(x, step)                                                                          \
     __builtin_shufflevector(x, x, 0 ^ (step), 1 ^ (step), 2 ^ (step), 3 ^ (step), 4 ^ (step),      \
                             5 ^ (step), 6 ^ (step), 7 ^ (step), 8 ^ (step), 9 ^ (step),            \
@@ -723,28 +725,17 @@ ALWAYS_INLINE vector hadamard_lanes(vector x)
     return x;
 }
 
-ALWAYS_INLINE void hadamard_run(float *x, size_t run)
+/* Sums and differences of values that are at least `width` apart, so many at once: a constant in
+ * both copies. */
+ALWAYS_INLINE void hadamard_steps(float *x, size_t count, const size_t width)
 {
-    size_t step = 1;
-    if (run >= WIDTH) {
-        for (size_t i = 0; i < run; i += WIDTH) {
-            vector_store(x + i, hadamard_lanes(vector_load(x + i)));
-        }
-        step = WIDTH;
-    }
-    for (; step < run; step *= 2) {
-        const size_t width = step < WIDTH ? 1 : WIDTH;
-        for (size_t i = 0; i < run; i += 2 * step) {
+    for (size_t step = width; step < hadamard_run(count); step *= 2) {
+        for (size_t i = 0; i < count; i += 2 * step) {
             for (size_t j = i; j < i + step; j += width) {
-                if (width == 1) {
-                    const float left = x[j], right = x[j + step];
-                    x[j] = left + right;
-                    x[j + step] = left - right;
-                } else {
-                    const vector left = vector_load(x + j), right = vector_load(x + j + step);
-                    vector_store(x + j, left + right);
-                    vector_store(x + j + step, left - right);
-                }
+                const vector left = vector_load_part(x + j, width);
+                const vector right = vector_load_part(x + j + step, width);
+                vector_store_part(x + j, left + right, width);
+                vector_store_part(x + j + step, left - right, width);
             }
         }
     }
@@ -752,10 +743,14 @@ ALWAYS_INLINE void hadamard_run(float *x, size_t run)
 
 static void hadamard(float *x, size_t count)
 {
-    const size_t run = count & (~count + 1);
-    for (size_t i = 0; i < count; i += run) {
-        hadamard_run(x + i, run);
+    if (hadamard_run(count) < WIDTH) {
+        hadamard_steps(x, count, 1);
+        return;
     }
+    for (size_t i = 0; i < count; i += WIDTH) {
+        vector_store(x + i, hadamard_lanes(vector_load(x + i)));
+    }
+    hadamard_steps(x, count, WIDTH);
 }
 
 /* ---- the machine's peak -----------------------------------------------------------------------
