@@ -377,6 +377,26 @@ static void multiply_block_pairs(const direct_context *context, const direct_wor
     }
 }
 
+/* `rows` pixels from `pixel` of the patch on, `count` channels at `source` -> 16-bit numbers. */
+static void quantise(const direct_context *context, const direct_work *work, size_t pixel,
+                     size_t rows, size_t count, const float *source, size_t stride, size_t ahead)
+{
+    const conv_direct_layout *l = &context->layout;
+    const conv_quantise task = {
+        .source = source,
+        .source_stride = stride,
+        .rows = rows,
+        .channels = count,
+        .padded = size_round_up(count, LINE_FLOATS),
+        .destination = work->numbers + pixel * l->pair_stride,
+        .destination_stride = l->pair_stride,
+        .scales = work->scales + pixel,
+        .scales_stride = 1,
+        .ahead = ahead,
+    };
+    (l->bfloat16 ? context->kernels->round_bf16 : context->kernels->quantise)(&task);
+}
+
 /* Rows of the patch that a tile uses -> 16-bit numbers. */
 static void quantise_patch(const direct_context *context, const direct_tile *tile,
                            const direct_work *work, size_t image, size_t count)
@@ -384,20 +404,11 @@ static void quantise_patch(const direct_context *context, const direct_tile *til
     const conv_direct_layout *l = &context->layout;
     const conv_shape *shape = &context->plan->shape;
     const size_t patch_height = (tile->height - 1) * shape->stride + shape->kernel;
+    const size_t pixels = (tile->width - 1) * shape->stride + shape->kernel;
     for (size_t y = 0; y < patch_height; y++) {
         const size_t pixel = (image * l->patch_height + y) * l->patch_width;
-        const conv_quantise task = {
-            .source = work->patch + pixel * l->patch_stride,
-            .source_stride = l->patch_stride,
-            .rows = (tile->width - 1) * shape->stride + shape->kernel,
-            .channels = count,
-            .padded = size_round_up(count, LINE_FLOATS),
-            .destination = work->numbers + pixel * l->pair_stride,
-            .destination_stride = l->pair_stride,
-            .scales = work->scales + pixel,
-            .scales_stride = 1,
-        };
-        (l->bfloat16 ? context->kernels->round_bf16 : context->kernels->quantise)(&task);
+        quantise(context, work, pixel, pixels, count, work->patch + pixel * l->patch_stride,
+                 l->patch_stride, 0);
     }
 }
 
@@ -410,27 +421,16 @@ static void quantise_pixels(const direct_context *context, const direct_tile *ti
     direct_tile piece = *tile;
     for (size_t done = 0; done < tile->width; done += piece.width) {
         const size_t pixel = image * l->patch_width + done;
-        conv_quantise task = {
-            .source = work->patch,
-            .source_stride = l->patch_stride,
-            .channels = count,
-            .padded = size_round_up(count, LINE_FLOATS),
-            .destination = work->numbers + pixel * l->pair_stride,
-            .destination_stride = l->pair_stride,
-            .scales = work->scales + pixel,
-            .scales_stride = 1,
-        };
         piece.left = tile->left + done;
         piece.width = size_minimum(PIECE_PIXELS, tile->width - done);
-        task.rows = piece.width;
         if (work->in_place) {
-            task.source = work->in_place + pixel * input_stride + first;
-            task.source_stride = input_stride;
-            task.ahead = AHEAD_PIXELS * input_stride;
+            quantise(context, work, pixel, piece.width, count,
+                     work->in_place + pixel * input_stride + first, input_stride,
+                     AHEAD_PIXELS * input_stride);
         } else {
             fill_patch(context, &piece, tile->image + image, first, count, work->patch);
+            quantise(context, work, pixel, piece.width, count, work->patch, l->patch_stride, 0);
         }
-        (l->bfloat16 ? context->kernels->round_bf16 : context->kernels->quantise)(&task);
     }
 }
 
