@@ -74,7 +74,7 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
         worker->zeros = TAKE(int32_t, plan->padded_width);
     }
     if (keys_are_bytes(plan)) {
-        worker->query_norms = TAKE(float, rows);
+        worker->query_norm = TAKE(float, 1);
         worker->word_factors = TAKE(float, rows);
     }
 #undef TAKE
@@ -161,6 +161,14 @@ bool attention_plan_create(attention_plan *plan, const attention_shape *shape,
     plan->scratch_bytes = bytes;
     plan->predicted_seconds = predict_seconds(plan, products) / threads;
     return true;
+}
+
+static attention_worker worker_memory(const attention_context *context, unsigned worker)
+{
+    const attention_plan *plan = context->plan;
+    attention_worker result = {0};
+    worker_layout(plan, context->workers + worker * plan->worker_floats, &result);
+    return result;
 }
 
 static attention_head packed_head(const attention_context *context, size_t picture, size_t head)
@@ -255,8 +263,7 @@ static void pack_task(void *opaque, size_t index, unsigned worker)
         return;
     }
     if (keys_are_bytes(plan)) {
-        attention_worker w = {0};
-        worker_layout(plan, context->workers + worker * plan->worker_floats, &w);
+        const attention_worker w = worker_memory(context, worker);
         attention_pack_keys_int8(context, &head, &block, &w);
     } else {
         attention_pack_keys_int16(context, &head, &block);
@@ -384,8 +391,7 @@ static void attend_task(void *opaque, size_t index, unsigned worker)
     const size_t position = (picture * shape->queries + first) * stride + head_index * shape->width;
     const attention_head head = packed_head(context, picture, head_index);
 
-    attention_worker w = {0};
-    worker_layout(plan, context->workers + worker * plan->worker_floats, &w);
+    const attention_worker w = worker_memory(context, worker);
     /* The softmax is taken to the base of 2. */
     const float scale = context->arguments->scale * 1.44269504f;
     /* Offsets count floats or 16-bit numbers, as the kernels do. */

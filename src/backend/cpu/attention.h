@@ -93,7 +93,7 @@ typedef struct attention_worker {
     uint32_t *row_numbers;
     int32_t *zeros; /* what sums of values begin with */
     /* with bytes */
-    float *query_norms;  /* [query] of the bytes */
+    float *query_norm;   /* one: the largest of the bytes of a query */
     float *word_factors; /* [query]: what 1 of a 16-bit score stands for */
 } attention_worker;
 

@@ -127,6 +127,7 @@ void attention_quantise_query_int8(const attention_context *context, const atten
 {
     const attention_plan *plan = context->plan;
     const size_t width = plan->shape.width;
+    *w->query_norm = 0;
     for (size_t r = 0; r < rows; r++) {
         float *query = w->query + r * attention_query_stride(plan);
         int8_t *bytes = (int8_t *)w->query_integers + r * attention_integer_stride(plan);
@@ -137,7 +138,7 @@ void attention_quantise_query_int8(const attention_context *context, const atten
             bytes[c] = (int8_t)(bytes[c] ^ QUERY_ZERO); /* adds it, as unsigned bytes */
         }
         w->query_scales[r] = vector.scale;
-        w->query_norms[r] = vector.norm;
+        *w->query_norm = fmaxf(*w->query_norm, vector.norm);
     }
 }
 
@@ -158,11 +159,7 @@ void attention_scores_int8(const attention_context *context, const attention_wor
     const size_t columns = context->products->columns;
     const size_t width = plan->chunk / 2; /* in 16-bit numbers, as the kernel counts */
     const byte_vector keys = block_vectors(head)[first_key / plan->key_block];
-    float norm = 0;
-    for (size_t r = 0; r < rows; r++) {
-        norm = fmaxf(norm, w->query_norms[r]);
-    }
-    const unsigned shift = word_shift(norm * keys.norm);
+    const unsigned shift = word_shift(*w->query_norm * keys.norm);
     for (size_t r = 0; r < rows; r++) {
         w->word_factors[r] = w->query_scales[r] * keys.scale * (float)(1u << shift);
     }
