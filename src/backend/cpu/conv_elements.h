@@ -47,23 +47,32 @@ ALWAYS_INLINE void store_channels(void *pixel, size_t c, size_t count, bool f16,
     memcpy(destination, part, count * sizeof *part);
 }
 
+/* `vectors` vectors of channels from channel `c` of a pixel on, each whole, or one of `count`. */
 ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *source,
-                                     float *destination, size_t c, size_t count, bool normalise,
-                                     bool silu, bool f16)
+                                     float *destination, size_t c, const size_t vectors,
+                                     size_t count, bool normalise, bool silu, bool f16)
 {
-    vector x = load_channels(source, c, count, f16);
-    if (normalise) {
-        x = vector_fma(x, load_channels(task->scale, c, count, false),
-                       load_channels(task->shift, c, count, false));
+    vector x[VECTORS_MOST];
+    EACH_VECTOR (i, vectors) {
+        const size_t channel = c + i * CONV_VECTOR_FLOATS;
+        x[i] = load_channels(source, channel, count, f16);
+        if (normalise) {
+            x[i] = vector_fma(x[i], load_channels(task->scale, channel, count, false),
+                              load_channels(task->shift, channel, count, false));
+        }
     }
-    store_channels(destination, c, count, false, silu ? vector_silu(x) : x);
+    if (silu) {
+        vectors_silu(x, vectors);
+    }
+    EACH_VECTOR (i, vectors) {
+        store_channels(destination, c + i * CONV_VECTOR_FLOATS, count, false, x[i]);
+    }
 }
 
 ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bool silu, bool f16)
 {
+    enum { SEVERAL = VECTORS_MOST * CONV_VECTOR_FLOATS };
     const size_t value_bytes = f16 ? sizeof(uint16_t) : sizeof(float);
-    const size_t whole = task->channels / CONV_VECTOR_FLOATS * CONV_VECTOR_FLOATS;
-    const size_t rest = task->channels - whole;
     for (size_t pixel = 0; pixel < task->pixels; pixel++) {
         const uint8_t *source =
             (const uint8_t *)task->source + pixel * task->source_stride * value_bytes;
@@ -71,12 +80,18 @@ ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bo
         for (size_t b = 0; b < task->channels * value_bytes; b += LINE_BYTES) {
             __builtin_prefetch(source + task->ahead * value_bytes + b);
         }
-        for (size_t c = 0; c < whole; c += CONV_VECTOR_FLOATS) {
-            prologue_channels(task, source, destination, c, CONV_VECTOR_FLOATS, normalise, silu,
+        size_t c = 0;
+        for (; c + SEVERAL <= task->channels; c += SEVERAL) {
+            prologue_channels(task, source, destination, c, VECTORS_MOST, CONV_VECTOR_FLOATS,
+                              normalise, silu, f16);
+        }
+        for (; c + CONV_VECTOR_FLOATS <= task->channels; c += CONV_VECTOR_FLOATS) {
+            prologue_channels(task, source, destination, c, 1, CONV_VECTOR_FLOATS, normalise, silu,
                               f16);
         }
-        if (rest > 0) {
-            prologue_channels(task, source, destination, whole, rest, normalise, silu, f16);
+        if (c < task->channels) {
+            prologue_channels(task, source, destination, c, 1, task->channels - c, normalise, silu,
+                              f16);
         }
     }
 }

@@ -80,6 +80,18 @@ ALWAYS_INLINE vector vector_max(vector a, vector b)
 #endif
 }
 
+ALWAYS_INLINE vector vector_min(vector a, vector b)
+{
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    return (vector)_mm512_min_ps((__m512)a, (__m512)b);
+#elif CONV_VECTOR_FLOATS == 8
+    return (vector)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    const vector_bits smaller = a < b;
+    return (vector)(((vector_bits)a & smaller) | ((vector_bits)b & ~smaller));
+#endif
+}
+
 ALWAYS_INLINE vector vector_root(vector x)
 {
 #if CONV_VECTOR_FLOATS == 16
@@ -220,30 +232,36 @@ ALWAYS_INLINE vector vector_exp(vector x)
     return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
 }
 
-/* 2^(n + rest) for |rest| <= 1/2, where n stands in the low bits of `shifted`; relative error below
- * 2e-7. */
-ALWAYS_INLINE vector vector_power_of_two(vector shifted, vector rest)
+/* Functions of several vectors go through all of them at every step: the steps of one wait for each
+ * other, and a core's scheduler does not see far enough ahead to find the next vector's. */
+#define EACH_VECTOR(i, count) _Pragma("GCC unroll 4") for (size_t i = 0; i < (count); i++)
+enum { VECTORS_MOST = 4 };
+
+/* 2^(n + rest) for |rest| <= 1/2, where n stands in the low bits of `shifted`, in place of `rest`;
+ * relative error below 2e-7. */
+ALWAYS_INLINE void vectors_power_of_two(const vector *shifted, vector *rest, const size_t count)
 {
-    vector sum = vector_set(1.3264726298895732e-3f);
-    sum = vector_fma(sum, rest, vector_set(9.671513009987722e-3f));
-    sum = vector_fma(sum, rest, vector_set(5.5507337490926956e-2f));
-    sum = vector_fma(sum, rest, vector_set(2.402224207918457e-1f));
-    sum = vector_fma(sum, rest, vector_set(6.931469775938077e-1f));
-    sum = vector_fma(sum, rest, vector_set(1.0f));
-    return (vector)((vector_bits)sum + ((vector_bits)shifted << 23));
+    static const float terms[] = {9.671513009987722e-3f, 5.5507337490926956e-2f,
+                                  2.402224207918457e-1f, 6.931469775938077e-1f, 1.0f};
+    vector sum[VECTORS_MOST];
+    EACH_VECTOR (i, count) {
+        sum[i] = vector_set(1.3264726298895732e-3f);
+    }
+#pragma GCC unroll 5
+    for (size_t term = 0; term < sizeof terms / sizeof *terms; term++) {
+        EACH_VECTOR (i, count) {
+            sum[i] = vector_fma(sum[i], rest[i], vector_set(terms[term]));
+        }
+    }
+    EACH_VECTOR (i, count) {
+        rest[i] = (vector)((vector_bits)sum[i] + ((vector_bits)shifted[i] << 23));
+    }
 }
 
-/* exp(-factor * x) for the logistic function, where what is beyond 87 is as good as 87: within 1e-6
- * there, within 2e-7 where the result is not negligible beside 1. */
-ALWAYS_INLINE vector vector_exp_negative(vector x, float factor)
+ALWAYS_INLINE vector vector_power_of_two(vector shifted, vector rest)
 {
-    x = vector_max(x, vector_set(-87.0f / factor));
-    x = -vector_max(-x, vector_set(-87.0f / factor));
-    const vector base = vector_set(-1.44269504f * factor);
-    const vector rounder = vector_set(12582912.0f);
-    const vector shifted = vector_fma(x, base, rounder);
-    const vector rest = vector_fma(x, base, rounder - shifted);
-    return vector_power_of_two(shifted, rest);
+    vectors_power_of_two(&shifted, &rest, 1);
+    return rest;
 }
 
 /* 1 / x within 2 ulp for x from 1 to 1e38: an estimate and a step of Newton's take a third of the
@@ -268,17 +286,46 @@ ALWAYS_INLINE vector vector_reciprocal(vector x)
 #endif
 }
 
-/* x / (1 + exp(-x)) */
-ALWAYS_INLINE vector vector_silu(vector x)
+/* x / (1 + exp(-factor * x)). What is beyond 87 in the exponent is as good as 87: within 1e-6
+ * there, within 2e-7 where the exponential is not negligible beside 1. */
+ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor)
 {
-    return x * vector_reciprocal(1.0f + vector_exp_negative(x, 1.0f));
+    const vector base = vector_set(-1.44269504f * factor);
+    const vector rounder = vector_set(12582912.0f);
+    vector shifted[VECTORS_MOST], power[VECTORS_MOST];
+    EACH_VECTOR (i, count) {
+        vector bounded = vector_max(x[i], vector_set(-87.0f / factor));
+        bounded = vector_min(bounded, vector_set(87.0f / factor));
+        shifted[i] = vector_fma(bounded, base, rounder);
+        power[i] = vector_fma(bounded, base, rounder - shifted[i]);
+    }
+    vectors_power_of_two(shifted, power, count);
+    EACH_VECTOR (i, count) {
+        x[i] *= vector_reciprocal(1.0f + power[i]);
+    }
+}
+
+/* x / (1 + exp(-x)) */
+ALWAYS_INLINE void vectors_silu(vector *x, const size_t count)
+{
+    vectors_swish(x, count, 1.0f);
 }
 
 /* x / (1 + exp(-1.702 x)) */
-ALWAYS_INLINE vector vector_quick_gelu(vector x)
+ALWAYS_INLINE void vectors_quick_gelu(vector *x, const size_t count)
 {
-    return x * vector_reciprocal(1.0f + vector_exp_negative(x, 1.702f));
+    vectors_swish(x, count, 1.702f);
 }
+
+#define ONE_VECTOR(name)                                                                           \
+    ALWAYS_INLINE vector vector_##name(vector x)                                                   \
+    {                                                                                              \
+        vectors_##name(&x, 1);                                                                     \
+        return x;                                                                                  \
+    }
+ONE_VECTOR(silu)
+ONE_VECTOR(quick_gelu)
+#undef ONE_VECTOR
 
 /* x/2 * (1 + erf(x / sqrt 2)). The complementary error function of z = |x| / sqrt 2 is
  * exp(-z*z) times a polynomial in 1 / (1 + 0.3 z), fitted to a relative error of 2e-8 on [0, 10.3];

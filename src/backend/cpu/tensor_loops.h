@@ -16,27 +16,40 @@ ALWAYS_INLINE vector vector_select(vector_bits mask, vector yes, vector no)
 }
 
 /* 2^v for v <= 0 (below -126 it stays at 2^-126), relative error below 2e-7. */
+ALWAYS_INLINE void vectors_exp2(vector *v, const size_t count)
+{
+    const vector rounder = vector_set(12582912.0f); /* 1.5 * 2^23, as in vector_exp */
+    vector shifted[VECTORS_MOST];
+    EACH_VECTOR (i, count) {
+        v[i] = vector_max(vector_set(-126.0f), v[i]); /* in this order NaN stays */
+        shifted[i] = v[i] + rounder;
+        v[i] -= shifted[i] - rounder;
+    }
+    vectors_power_of_two(shifted, v, count);
+}
+
 ALWAYS_INLINE vector vector_exp2(vector v)
 {
-    v = vector_max(vector_set(-126.0f), v);         /* in this order NaN stays */
-    const vector rounder = vector_set(12582912.0f); /* 1.5 * 2^23, as in vector_exp */
-    const vector shifted = v + rounder;
-    return vector_power_of_two(shifted, v - (shifted - rounder));
+    vectors_exp2(&v, 1);
+    return v;
 }
 
 /* The same within 1e-4: enough where the result becomes a byte. */
-ALWAYS_INLINE vector vector_exp2_for_bytes(vector v)
+ALWAYS_INLINE void vectors_exp2_for_bytes(vector *v, const size_t count)
 {
 #if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
-    v = vector_max(vector_set(-126.0f), v); /* no subnormal numbers, which some CPUs are slow at */
-    const vector rest = (vector)_mm512_reduce_ps((__m512)v, _MM_FROUND_TO_NEG_INF);
-    vector sum = vector_set(0.07802427503726149f);
-    sum = vector_fma(sum, rest, vector_set(0.22606726686182926f));
-    sum = vector_fma(sum, rest, vector_set(0.6958336265348416f));
-    sum = vector_fma(sum, rest, vector_set(0.9999251946412023f));
-    return (vector)_mm512_scalef_ps((__m512)sum, (__m512)v); /* by 2^floor(v) */
+    EACH_VECTOR (i, count) {
+        /* no subnormal numbers, which some CPUs are slow at */
+        v[i] = vector_max(vector_set(-126.0f), v[i]);
+        const vector rest = (vector)_mm512_reduce_ps((__m512)v[i], _MM_FROUND_TO_NEG_INF);
+        vector sum = vector_set(0.07802427503726149f);
+        sum = vector_fma(sum, rest, vector_set(0.22606726686182926f));
+        sum = vector_fma(sum, rest, vector_set(0.6958336265348416f));
+        sum = vector_fma(sum, rest, vector_set(0.9999251946412023f));
+        v[i] = (vector)_mm512_scalef_ps((__m512)sum, (__m512)v[i]); /* by 2^floor(v) */
+    }
 #else
-    return vector_exp2(v);
+    vectors_exp2(v, count);
 #endif
 }
 
@@ -364,12 +377,14 @@ ALWAYS_INLINE vector score_powers(const score_row *row, size_t i)
 ALWAYS_INLINE vector weigh_group(const score_row *row, size_t first, void *weights,
                                  softmax_form form)
 {
-    vector w[4];
-    vector_bits integers[4];
-#pragma GCC unroll 4
-    for (size_t i = 0; i < 4; i++) {
-        const vector power = score_powers(row, first + i * WIDTH);
-        w[i] = form == SOFTMAX_BYTES ? vector_exp2_for_bytes(power) : vector_exp2(power);
+    enum { VECTORS = GROUP / WIDTH };
+    vector w[VECTORS];
+    vector_bits integers[VECTORS];
+    EACH_VECTOR (i, VECTORS) {
+        w[i] = score_powers(row, first + i * WIDTH);
+    }
+    (form == SOFTMAX_BYTES ? vectors_exp2_for_bytes : vectors_exp2)(w, VECTORS);
+    EACH_VECTOR (i, VECTORS) {
         if (form == SOFTMAX_FLOATS) {
             vector_store((float *)weights + i * WIDTH, w[i]);
         } else {
