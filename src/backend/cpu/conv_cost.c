@@ -72,7 +72,8 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
         rates.product *= l->integers ? 0.8 : 0.85; /* short sums, and operands from L2 and L3 */
     } else if (l->integers && l->products > 4) {
         rates.product *= 0.85; /* the same */
-    } else if (l->products > 6) {
+    }
+    if (!l->integers && l->products > 6) {
         rates.product *= 0.93; /* the sums of a task leave L2 */
     }
     if (!l->fused) {
