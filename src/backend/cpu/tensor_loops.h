@@ -291,7 +291,7 @@ static void layer_norm(float *y, const float *x, size_t channels, const float *g
 /* ---- attention --------------------------------------------------------------------------------
  */
 
-enum { GROUP = 4 * WIDTH }; /* weights that are rounded and stored together */
+enum { GROUP = VECTORS_MOST * WIDTH }; /* weights that are rounded and stored together */
 
 /* Weights from 0 to 32767 -> the nearest integers. */
 ALWAYS_INLINE vector_bits round_weights(vector weights)
@@ -377,14 +377,13 @@ ALWAYS_INLINE vector score_powers(const score_row *row, size_t i)
 ALWAYS_INLINE vector weigh_group(const score_row *row, size_t first, void *weights,
                                  softmax_form form)
 {
-    enum { VECTORS = GROUP / WIDTH };
-    vector w[VECTORS];
-    vector_bits integers[VECTORS];
-    EACH_VECTOR (i, VECTORS) {
+    vector w[VECTORS_MOST];
+    vector_bits integers[VECTORS_MOST];
+    EACH_VECTOR (i, VECTORS_MOST) {
         w[i] = score_powers(row, first + i * WIDTH);
     }
-    (form == SOFTMAX_BYTES ? vectors_exp2_for_bytes : vectors_exp2)(w, VECTORS);
-    EACH_VECTOR (i, VECTORS) {
+    (form == SOFTMAX_BYTES ? vectors_exp2_for_bytes : vectors_exp2)(w, VECTORS_MOST);
+    EACH_VECTOR (i, VECTORS_MOST) {
         if (form == SOFTMAX_FLOATS) {
             vector_store((float *)weights + i * WIDTH, w[i]);
         } else {
