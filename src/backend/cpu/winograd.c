@@ -60,7 +60,13 @@ typedef struct winograd_view {
     size_t product_stride, panel_stride, step_stride; /* values */
     float *scales;                                    /* of integers */
     size_t scales_product_stride, scales_panel_stride;
+    /* Packed weights that will be transformed next, to be fetched meanwhile: `ahead_panels` runs,
+     * one a panel, in pieces of what the kernel fetches during a product. NULL: none. */
+    const uint8_t *ahead;
+    size_t ahead_panels, ahead_stride, ahead_piece; /* bytes */
 } winograd_view;
+
+enum { TAPS = 9 };
 
 /* The shared weights of a block. */
 static winograd_view shared_view(const winograd_layout *l, const uint8_t *values)
@@ -93,6 +99,12 @@ static winograd_view fused_view(const winograd_layout *l, float *memory)
     };
 }
 
+/* Where channel `channel` of a panel begins among the packed values. */
+static size_t packed_begin(const winograd_layout *l, size_t panel, size_t channel)
+{
+    return panel * l->panel_values + channel * TAPS * l->panel_columns;
+}
+
 /* Transforms channels first..first+count-1 of a packed panel into panel `index` of the view. */
 static void transform_panel(const winograd_context *context, const winograd_view *view,
                             size_t panel, size_t index, size_t first, size_t count)
@@ -100,7 +112,7 @@ static void transform_panel(const winograd_context *context, const winograd_view
     const winograd_layout *l = &context->layout;
     const size_t columns = l->panel_columns;
     const void *packed = context->arguments->packed;
-    const size_t begin = panel * l->panel_values + first * 9 * columns;
+    const size_t begin = packed_begin(l, panel, first);
     if (l->integers) {
         const winograd_weights_int16 task = {
             .variant = l->variant,
@@ -304,6 +316,19 @@ static size_t point_of(const winograd_layout *l, size_t product)
     return points[product / l->products] * l->points + points[product % l->products];
 }
 
+/* Weights worth fetching during a product: packed ones that the task will transform, where its
+ * transformed ones are in L2 already; else those of the next product. */
+static const void *weights_ahead(const winograd_layout *l, const winograd_view *view,
+                                 size_t product, size_t next, size_t next_step)
+{
+    if (view->ahead != NULL) {
+        const size_t panel = size_minimum(product / TAPS, view->ahead_panels - 1);
+        return view->ahead + panel * view->ahead_stride + product % TAPS * view->ahead_piece;
+    }
+    return view->values +
+           (next * view->product_stride + next_step * view->step_stride) * l->value_bytes;
+}
+
 /* Steps first..end-1 of all products; the view's panel 0 is the task's first, its step 0 is
  * `first`. */
 static void multiply_floats(const winograd_context *context, const winograd_products *work,
@@ -318,22 +343,20 @@ static void multiply_floats(const winograd_context *context, const winograd_prod
         .panels = panels,
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, point_of(l, 0), first),
-        .next_b = values,
     };
     const size_t products = l->products * l->products;
     for (size_t product = 0; product < products; product++) {
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
-            task.b = task.next_b;
+            task.b = values + product * view->product_stride + (step - first) * view->step_stride;
             task.c = work->sums + product * l->sums_product_stride;
             task.depth = size_minimum(l->step_channels, l->channels - begin);
             task.accumulate = step > 0;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
             task.next_a = products_input(context, work, point_of(l, next), next_step);
-            task.next_b =
-                values + next * view->product_stride + (next_step - first) * view->step_stride;
+            task.next_b = weights_ahead(l, view, product, next, next_step - first);
             context->kernels->multiply(&task);
         }
     }
@@ -355,7 +378,6 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         .column_scales_stride = view->scales_panel_stride,
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, point_of(l, 0), first),
-        .next_b = values,
     };
     const size_t products = l->products * l->products;
     for (size_t product = 0; product < products; product++) {
@@ -363,7 +385,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
-            task.b = task.next_b;
+            task.b = values + product * view->product_stride + (step - first) * view->step_stride;
             task.c = work->sums + product * l->sums_product_stride;
             task.pairs = winograd_divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
             task.accumulate = step > 0;
@@ -374,8 +396,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
             task.next_a = products_input(context, work, point_of(l, next), next_step);
-            task.next_b =
-                values + next * view->product_stride + (next_step - first) * view->step_stride;
+            task.next_b = weights_ahead(l, view, product, next, next_step - first);
             context->kernels->multiply_int16(&task);
         }
     }
@@ -388,6 +409,26 @@ static void multiply_steps(const winograd_context *context, const winograd_produ
         multiply_integers(context, work, view, panels, first, end);
     } else {
         multiply_floats(context, work, view, panels, first, end);
+    }
+}
+
+/* Has the products of a step fetch the packed weights of the next one, or, behind the last, of the
+ * task that this thread is likely to take next. */
+static void look_ahead(const winograd_context *context, winograd_view *view, size_t first_panel,
+                       size_t step)
+{
+    const winograd_layout *l = &context->layout;
+    const bool last = step + 1 == l->steps;
+    const size_t panel = first_panel + (last ? l->task_panels * context->plan->threads : 0);
+    const size_t channel = last ? 0 : (step + 1) * l->step_channels;
+    const size_t count = size_minimum(l->step_channels, l->channels - channel);
+    view->ahead = NULL;
+    if (panel < l->panels) {
+        view->ahead = (const uint8_t *)context->arguments->packed +
+                      packed_begin(l, panel, channel) * l->value_bytes;
+        view->ahead_panels = size_minimum(l->task_panels, l->panels - panel);
+        view->ahead_stride = l->panel_values * l->value_bytes;
+        view->ahead_piece = count * l->panel_columns * l->value_bytes;
     }
 }
 
@@ -406,13 +447,14 @@ static void multiply_products(const winograd_context *context, const winograd_pr
         multiply_steps(context, work, &view, panels, 0, l->steps);
         return;
     }
-    const winograd_view view = fused_view(l, work->weights);
+    winograd_view view = fused_view(l, work->weights);
     for (size_t step = 0; step < l->steps; step++) {
         const size_t begin = step * l->step_channels;
         const size_t count = size_minimum(l->step_channels, l->channels - begin);
         for (size_t panel = 0; panel < panels; panel++) {
             transform_panel(context, &view, first_panel + panel, panel, begin, count);
         }
+        look_ahead(context, &view, first_panel, step);
         multiply_steps(context, work, &view, panels, step, step + 1);
     }
 }
