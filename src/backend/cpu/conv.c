@@ -71,6 +71,7 @@ static bool plan_direct(conv_plan *plan, const conv_kernels *kernels)
         !size_add(plan->scratch_bytes, layout.shared_bytes, &plan->scratch_bytes)) {
         return false;
     }
+    plan->step_channels = layout.block_channels;
     plan->predicted_seconds = conv_direct_seconds(&layout, &plan->shape, kernels, plan->threads);
     return true;
 }
@@ -82,6 +83,7 @@ static bool plan_winograd(conv_plan *plan, const conv_kernels *kernels)
         !winograd_packed_bytes(&layout, &plan->packed_bytes)) {
         return false;
     }
+    plan->step_channels = layout.step_channels;
     plan->scratch_bytes = winograd_scratch_bytes(&layout, plan->threads);
     plan->predicted_seconds = winograd_seconds(&layout, &plan->shape, kernels, plan->threads);
     return true;
@@ -104,6 +106,14 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
     return algorithm == CONV_DIRECT ? plan_direct(plan, kernels) : plan_winograd(plan, kernels);
 }
 
+/* What a plan costs where errors count too: those of integers grow with the tile, threefold from
+ * F(2,3) to F(4,3) and again to F(6,3), so that a larger one must be worth it. */
+static double weighed_seconds(const conv_plan *plan)
+{
+    const bool large = plan->precision == CONV_INT16 && plan->algorithm >= CONV_WINOGRAD_4;
+    return plan->predicted_seconds * (large ? 1.15 : 1.0);
+}
+
 bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
                         conv_precision precision, conv_algorithm largest, unsigned threads)
 {
@@ -111,20 +121,20 @@ bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level leve
     conv_shape single = *shape;
     single.batch = 1;
     const conv_precision precisions[] = {CONV_F32, precision};
-    conv_plan best = {.predicted_seconds = -1};
+    conv_plan best = {0};
+    bool found = false;
     for (size_t p = 0; p < (precision == CONV_F32 ? 1 : 2); p++) {
         const conv_algorithm last = precisions[p] == CONV_F32 ? CONV_WINOGRAD_6 : largest;
         for (conv_algorithm each = CONV_DIRECT; each <= last; each++) {
             conv_plan candidate;
             if (conv_plan_create(&candidate, &single, level, precisions[p], each, 1) &&
-                (best.predicted_seconds < 0 ||
-                 candidate.predicted_seconds < best.predicted_seconds)) {
+                (!found || weighed_seconds(&candidate) < weighed_seconds(&best))) {
                 best = candidate;
+                found = true;
             }
         }
     }
-    return best.predicted_seconds >= 0 &&
-           conv_plan_create(plan, shape, level, best.precision, best.algorithm, threads);
+    return found && conv_plan_create(plan, shape, level, best.precision, best.algorithm, threads);
 }
 
 size_t conv_pack_granularity(const conv_plan *plan)

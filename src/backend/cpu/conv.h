@@ -64,9 +64,10 @@ typedef struct conv_plan {
     cpu_level level;
     conv_algorithm algorithm;
     conv_precision precision;
-    size_t packed_bytes;      /* of the packed weights */
-    size_t scratch_bytes;     /* shared scratch conv_run needs, for `threads` threads */
-    unsigned threads;         /* of the pool that runs it: a pool of at most so many threads */
+    size_t packed_bytes;  /* of the packed weights */
+    size_t step_channels; /* a step of the summation: scales of packed integers bound its sums */
+    size_t scratch_bytes; /* shared scratch conv_run needs, for `threads` threads */
+    unsigned threads;     /* of the pool that runs it: a pool of at most so many threads */
     double predicted_seconds; /* the cost model's estimate on this plan's threads */
 } conv_plan;
 

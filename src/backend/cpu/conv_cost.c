@@ -29,13 +29,12 @@ static cost_rates rates_of(const conv_kernels *kernels, bool integers)
     if (integers) {
         rates.product *= kernels->level == CPU_LEVEL_AVX_VNNI ? 1.9 : 1.55;
         rates.input *= 1.5;
-        rates.weight *= 1.6;
+        rates.weight *= 0.8;
         rates.load /= 2;
     }
     if (kernels->level >= CPU_LEVEL_AVX512) {
         const bool vnni = kernels->level >= CPU_LEVEL_AVX512_VNNI;
         rates.product = !integers ? 53e9 : vnni ? 102e9 : 87e9;
-        rates.weight = integers ? 0.25e-9 : 0.20e-9;
     } else if (kernels->level < CPU_LEVEL_AVX2) {
         /* Vectors half as wide as AVX2's; the compiler's have no multiply-add besides. */
         const bool neon = kernels->level == CPU_LEVEL_NEON;
@@ -68,25 +67,28 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
                         const conv_kernels *kernels, unsigned threads)
 {
     cost_rates rates = rates_of(kernels, l->integers);
+    /* Short sums, and operands from L2 and L3. */
     if (kernels->level >= CPU_LEVEL_AVX512) {
-        rates.product *= l->integers ? 0.8 : 0.85; /* short sums, and operands from L2 and L3 */
+        rates.product *= !l->integers ? 0.85 : l->products > 4 ? 0.8 : 0.9;
     } else if (l->integers && l->products > 4) {
-        rates.product *= 0.85; /* the same */
+        rates.product *= 0.85;
     }
     if (!l->integers && l->products > 6) {
         rates.product *= 0.93; /* the sums of a task leave L2 */
     }
     if (!l->fused) {
         rates.weight *= 2; /* written to L3 or memory */
+    } else {
+        rates.load /= 2; /* fetched during the products */
     }
     const double columns = (double)(l->panels * l->panel_columns);
     const double tiles = (double)shape->batch * (double)l->tiles_down * (double)l->tiles_across;
     const double products = (double)(l->products * l->products);
     const double points = (double)(l->points * l->points);
     const double channels = (double)l->channels;
-    /* Rows of the product come in whole register tiles. */
+    /* Rows that do not fill a register tile are as fast where they are at least four. */
     const double task = (double)l->task_tiles;
-    const double full = (double)size_round_up(l->task_tiles, kernels->rows);
+    const double full = (double)size_round_up(l->task_tiles, 4);
     const double outputs = tiles * (double)(l->tile * l->tile) * columns;
     const double inputs = tiles * (double)(l->step * l->step) * channels;
     const double weights = columns * channels * products;

@@ -140,8 +140,9 @@ typedef struct winograd_weights {
 
 /* The same for one panel of int16 weights [channel][tap][column], whose real values are
  * output_scales[column] times as large, and `step` channels a sum: pairs of channels go to output +
- * product * output_product_stride + (c / 2 * columns + column) * 2 + c % 2, the scales of step i to
- * scales + product * scales_product_stride + i * columns. Channels are padded to pairs. */
+ * product * output_product_stride + (c / 2 * columns + column) * 2 + c % 2. Channels are padded to
+ * pairs. scales[product][column] serve all steps: winograd_scales_int16, which has no output,
+ * writes those of a whole panel, winograd_weights_int16 reads them. */
 typedef struct winograd_weights_int16 {
     winograd_variant variant;
     const int16_t *weights;
@@ -150,7 +151,6 @@ typedef struct winograd_weights_int16 {
     int16_t *output;
     size_t output_product_stride;
     float *scales;
-    size_t scales_product_stride;
 } winograd_weights_int16;
 
 /* Transforms the sums of one tile back: pixel (i, j) goes to output + (i * m + j) * output_stride.
@@ -203,6 +203,7 @@ typedef struct conv_kernels {
      * and rounded down: word 2j + i of a panel is column i * columns / 2 + j's, times its own of
      * the word_factors / 2^15. With every table that has multiply_int8. */
     void (*multiply_int8_words)(const conv_multiply_pairs *task);
+    void (*winograd_scales_int16)(const winograd_weights_int16 *task);
     void (*winograd_weights_int16)(const winograd_weights_int16 *task);
     void (*pack)(const conv_pack_panel *task);
 } conv_kernels;

@@ -255,8 +255,7 @@ ALWAYS_INLINE vector_words pack_words(conv_pack_type type, vector first, vector 
     if (type == CONV_PACK_BF16_PAIRS) {
         return vector_bfloat16(first) >> 16 | vector_bfloat16(second);
     }
-    return (vector_words)((vector_round(first * factor) & 0xffff) |
-                          (vector_round(second * factor) << 16));
+    return vector_round_pairs(first, second, factor);
 }
 
 /* ---- weights that stay in the order of the file ---------------------------------------------- */

@@ -19,8 +19,8 @@ static void epilogue_run(const conv_epilogue *task)
         .multiply = multiply, .prologue = prologue_run, .epilogue = epilogue_run,                  \
         .winograd_input = winograd_input_run, .winograd_weights = winograd_weights_run,            \
         .winograd_output = winograd_output_run, .multiply_int16 = multiply_int16,                  \
-        .quantise = quantise_run, .winograd_weights_int16 = winograd_weights_int16_run,            \
-        .pack = pack_run, more                                                                     \
+        .quantise = quantise_run, .winograd_scales_int16 = winograd_scales_int16_run,              \
+        .winograd_weights_int16 = winograd_weights_int16_run, .pack = pack_run, more               \
     }
 
 #endif

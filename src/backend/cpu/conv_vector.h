@@ -111,6 +111,22 @@ ALWAYS_INLINE vector_bits vector_round(vector x)
     return (vector_bits)(x + 12582912.0f);
 }
 
+/* first * factor and second * factor, of magnitudes below 2^15, as 16-bit integers side by side;
+ * the first in the low half. */
+ALWAYS_INLINE vector_words vector_round_pairs(vector first, vector second, vector factor)
+{
+    const vector rounder = vector_set(12582912.0f); /* as above */
+    const vector_bits low = (vector_bits)vector_fma(first, factor, rounder);
+    const vector_bits high = (vector_bits)vector_fma(second, factor, rounder) << 16;
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    return (vector_words)_mm512_mask_blend_epi16(0xaaaaaaaa, (__m512i)low, (__m512i)high);
+#elif CONV_VECTOR_FLOATS == 8
+    return (vector_words)_mm256_blend_epi16((__m256i)low, (__m256i)high, 0xaa);
+#else
+    return (vector_words)((low & 0xffff) | high);
+#endif
+}
+
 /* Rounded to bfloat16, ties to even; in the high half of each word. */
 ALWAYS_INLINE vector_words vector_bfloat16(vector x)
 {

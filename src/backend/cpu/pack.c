@@ -133,8 +133,9 @@ void context_release(step_context *context)
 uint64_t conv_format(const conv_plan *plan)
 {
     const uint64_t parts[] = {
-        plan->algorithm,    plan->precision,      plan->level,        plan->shape.geglu,
-        plan->shape.kernel, plan->shape.upsample, plan->packed_bytes, conv_pack_granularity(plan),
+        plan->algorithm,     plan->precision,      plan->level,        plan->shape.geglu,
+        plan->shape.kernel,  plan->shape.upsample, plan->packed_bytes, conv_pack_granularity(plan),
+        plan->step_channels,
     };
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a over words */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

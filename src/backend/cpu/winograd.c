@@ -2,12 +2,6 @@
 
 #include <string.h>
 
-/* Packed integers end with a scale an output. */
-static const float *packed_scales(const winograd_layout *l, const void *packed)
-{
-    return (const float *)(const void *)((const int16_t *)packed + l->panels * l->panel_values);
-}
-
 /* One loop on the pool: products of one part and block of weights, and the transforms of what
  * comes next. */
 typedef struct winograd_phase {
@@ -58,8 +52,7 @@ static size_t panels_of(const winograd_layout *l, size_t block)
 typedef struct winograd_view {
     uint8_t *values;
     size_t product_stride, panel_stride, step_stride; /* values */
-    float *scales;                                    /* of integers */
-    size_t scales_product_stride, scales_panel_stride;
+    const float *scales;                              /* of integers: packed ones */
     /* Packed weights that will be transformed next, to be fetched meanwhile: `ahead_panels` runs,
      * one a panel, in pieces of what the kernel fetches during a product. NULL: none. */
     const uint8_t *ahead;
@@ -71,31 +64,21 @@ enum { TAPS = 9 };
 /* The shared weights of a block. */
 static winograd_view shared_view(const winograd_layout *l, const uint8_t *values)
 {
-    const size_t columns = l->panel_columns;
     return (winograd_view){
         .values = (uint8_t *)values,
         .product_stride = l->weight_product_stride,
-        .panel_stride = l->weight_channels * columns,
-        .step_stride = l->step_channels * columns,
-        .scales = (float *)(void *)((uint8_t *)values + l->weight_value_bytes),
-        .scales_product_stride = l->weight_panels * l->steps * columns,
-        .scales_panel_stride = l->steps * columns,
+        .panel_stride = l->weight_channels * l->panel_columns,
+        .step_stride = l->step_channels * l->panel_columns,
     };
 }
 
 /* The weights of one step in a task's own memory. */
 static winograd_view fused_view(const winograd_layout *l, float *memory)
 {
-    const size_t columns = l->panel_columns;
-    const size_t products = l->products * l->products;
-    uint8_t *values = (uint8_t *)memory;
     return (winograd_view){
-        .values = values,
+        .values = (uint8_t *)memory,
         .product_stride = l->fused_product_stride,
-        .panel_stride = size_round_up(l->step_channels, 2) * columns,
-        .scales = (float *)(void *)(values + products * l->fused_product_stride * l->value_bytes),
-        .scales_product_stride = l->task_panels * columns,
-        .scales_panel_stride = columns,
+        .panel_stride = size_round_up(l->step_channels, 2) * l->panel_columns,
     };
 }
 
@@ -117,14 +100,13 @@ static void transform_panel(const winograd_context *context, const winograd_view
         const winograd_weights_int16 task = {
             .variant = l->variant,
             .weights = (const int16_t *)packed + begin,
-            .output_scales = packed_scales(l, packed) + panel * columns,
+            .output_scales = winograd_output_scales(l, packed) + panel * columns,
             .channels = count,
             .step = l->step_channels,
             .columns = columns,
             .output = (int16_t *)(void *)view->values + index * view->panel_stride,
             .output_product_stride = view->product_stride,
-            .scales = view->scales + index * view->scales_panel_stride,
-            .scales_product_stride = view->scales_product_stride,
+            .scales = (float *)winograd_panel_scales(l, packed, panel),
         };
         context->kernels->winograd_weights_int16(&task);
         return;
@@ -375,7 +357,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         .b_stride = view->panel_stride,
         .panels = panels,
         .scale_offsets = work->scale_offsets,
-        .column_scales_stride = view->scales_panel_stride,
+        .column_scales_stride = l->panel_scales,
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, point_of(l, 0), first),
     };
@@ -391,8 +373,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
             task.accumulate = step > 0;
             task.row_scales =
                 row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
-            task.column_scales = view->scales + product * view->scales_product_stride +
-                                 (step - first) * l->panel_columns;
+            task.column_scales = view->scales + product * l->panel_columns;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
             task.next_a = products_input(context, work, point_of(l, next), next_step);
@@ -436,6 +417,7 @@ static void multiply_products(const winograd_context *context, const winograd_pr
                               size_t first_panel, size_t panels)
 {
     const winograd_layout *l = &context->layout;
+    const void *packed = context->arguments->packed;
     for (size_t tile = 0; tile < work->tiles; tile++) {
         work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
         work->scale_offsets[tile] = (uint32_t)tile;
@@ -443,11 +425,13 @@ static void multiply_products(const winograd_context *context, const winograd_pr
     if (!l->fused) {
         winograd_view view = shared_view(l, context->phase.weights);
         view.values += first_panel * view.panel_stride * l->value_bytes;
-        view.scales += first_panel * view.scales_panel_stride;
+        view.scales = winograd_panel_scales(
+            l, packed, context->phase.product_block * l->weight_panels + first_panel);
         multiply_steps(context, work, &view, panels, 0, l->steps);
         return;
     }
     winograd_view view = fused_view(l, work->weights);
+    view.scales = winograd_panel_scales(l, packed, first_panel);
     for (size_t step = 0; step < l->steps; step++) {
         const size_t begin = step * l->step_channels;
         const size_t count = size_minimum(l->step_channels, l->channels - begin);

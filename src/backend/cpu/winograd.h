@@ -26,6 +26,7 @@ typedef struct winograd_layout {
     const uint8_t *point_of_product; /* of one side */
     size_t channels, outputs, panel_columns, panels;
     size_t panel_values;         /* of one packed panel */
+    size_t panel_scales;         /* of integers: of its transformed weights */
     size_t padded_channels;      /* to whole vectors */
     size_t weight_channels;      /* to whole pairs of integers */
     size_t step_channels, steps; /* of the summation */
@@ -48,8 +49,7 @@ typedef struct winograd_layout {
     size_t weight_product_stride; /* of the transformed weights, values */
     size_t sums_tile_stride, sums_product_stride; /* of a task's sums, floats */
     size_t row_floats;                            /* of a prepared row of inputs */
-    /* Bytes of the scales of transformed integers (0 for floats) follow the values'. */
-    size_t input_value_bytes, weight_value_bytes;
+    size_t input_value_bytes;                     /* scales of transformed integers follow */
     size_t input_bytes, weight_bytes, worker_bytes;
     size_t input_buffers, weight_buffers; /* 2 where the next is made while this is used */
 } winograd_layout;
@@ -73,6 +73,22 @@ static inline size_t winograd_odd_line_values(size_t values, size_t value_bytes)
 {
     const size_t lines = winograd_divide_up(values * value_bytes, WINOGRAD_LINE_BYTES);
     return (lines + (lines % 2 == 0)) * WINOGRAD_LINE_BYTES / value_bytes;
+}
+
+/* Packed integers are followed by a scale an output, and these by the scales of the transformed
+ * weights [panel][product][column]. */
+static inline const float *winograd_output_scales(const winograd_layout *l, const void *packed)
+{
+    return (const float *)(const void *)((const int16_t *)packed + l->panels * l->panel_values);
+}
+
+/* NULL for floats. */
+static inline const float *winograd_panel_scales(const winograd_layout *l, const void *packed,
+                                                 size_t panel)
+{
+    return !l->integers ? NULL
+                        : winograd_output_scales(l, packed) + l->panels * l->panel_columns +
+                              panel * l->panel_scales;
 }
 
 /* Tasks that the tiles of some parts make. */

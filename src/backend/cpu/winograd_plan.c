@@ -205,18 +205,16 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     l->weight_product_stride = winograd_odd_line_values(
         l->weight_panels * l->weight_channels * l->panel_columns, l->value_bytes);
     if (!multiply3(points, l->input_point_stride, l->value_bytes, &l->input_value_bytes) ||
-        !multiply3(products, l->weight_product_stride, l->value_bytes, &l->weight_value_bytes) ||
-        l->input_value_bytes > SIZE_MAX / 16 || l->weight_value_bytes > SIZE_MAX / 16) {
+        !multiply3(products, l->weight_product_stride, l->value_bytes, &l->weight_bytes) ||
+        l->input_value_bytes > SIZE_MAX / 16 || l->weight_bytes > SIZE_MAX / 16) {
         return false;
     }
     l->input_bytes = l->input_value_bytes;
-    l->weight_bytes = l->weight_value_bytes;
     size_t prepared = l->inputs * l->row_floats;
     if (l->integers) {
-        const size_t scales = products * l->weight_panels * l->steps * l->panel_columns;
+        l->panel_scales = products * l->panel_columns;
         l->input_bytes +=
             size_round_up(points * l->steps * l->super_tiles * sizeof(float), LINE_BYTES);
-        l->weight_bytes += size_round_up(scales * sizeof(float), LINE_BYTES);
         prepared += points * winograd_odd_lines(l->chunk); /* a tile before it is quantised */
     }
     size_t sums = products * l->sums_product_stride + l->tile * l->tile * l->sums_tile_stride +
@@ -227,7 +225,6 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
         l->fused_product_stride =
             winograd_odd_line_values(l->task_panels * step * l->panel_columns, l->value_bytes);
         sums += products * l->fused_product_stride * l->value_bytes / sizeof(float);
-        sums += l->integers ? products * l->task_panels * l->panel_columns : 0;
     }
     l->worker_bytes = winograd_odd_lines(size_maximum(prepared, sums)) * sizeof(float);
     if (l->alone) {
@@ -243,7 +240,8 @@ bool winograd_packed_bytes(const winograd_layout *l, size_t *bytes)
     if (!multiply3(l->panels, l->panel_values, l->value_bytes, bytes)) {
         return false;
     }
-    return !l->integers || size_add(*bytes, l->panels * l->panel_columns * sizeof(float), bytes);
+    const size_t scales = l->panels * (l->panel_columns + l->panel_scales);
+    return !l->integers || size_add(*bytes, scales * sizeof(float), bytes);
 }
 
 size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
@@ -254,12 +252,13 @@ size_t winograd_scratch_bytes(const winograd_layout *l, unsigned threads)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. */
+/* Packed: [panel][channel][tap][column]; columns beyond the last output are zero. Scales of
+ * integers as winograd.h says: they take as long as the transform, which every picture repeats. */
 void winograd_pack(const winograd_layout *l, const conv_kernels *kernels, void *packed,
                    const float *weights, size_t first, size_t count)
 {
     const size_t columns = l->panel_columns;
-    float *scales = (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);
+    float *scales = (float *)winograd_output_scales(l, packed);
     for (size_t done = 0; done < count; done += columns) {
         const size_t panel = (first + done) / columns;
         const conv_pack_panel task = {
@@ -275,5 +274,17 @@ void winograd_pack(const winograd_layout *l, const conv_kernels *kernels, void *
             .scales = l->integers ? scales + panel * columns : NULL,
         };
         kernels->pack(&task);
+        if (l->integers) {
+            const winograd_weights_int16 transformed = {
+                .variant = l->variant,
+                .weights = task.panel,
+                .output_scales = task.scales,
+                .channels = l->channels,
+                .step = l->step_channels,
+                .columns = columns,
+                .scales = (float *)winograd_panel_scales(l, packed, panel),
+            };
+            kernels->winograd_scales_int16(&transformed);
+        }
     }
 }

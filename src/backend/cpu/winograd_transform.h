@@ -390,11 +390,11 @@ static void winograd_weights_run(const winograd_weights *task)
     }
 }
 
-/* All products of one channel and a vector of columns; rows of 8. */
-ALWAYS_INLINE void weight_2d(winograd_variant variant, size_t products, const int16_t *weights,
-                             size_t columns, vector u[8][8])
+/* The first of the two one-dimensional transforms, of one channel and a vector of columns. */
+ALWAYS_INLINE void weight_rows(winograd_variant variant, size_t products, const int16_t *weights,
+                               size_t columns, vector rows[8][3])
 {
-    vector rows[8][3];
+#pragma GCC unroll 3
     for (size_t x = 0; x < 3; x++) {
         const vector g[3] = {
             vector_load_half(weights + x * columns),
@@ -403,99 +403,128 @@ ALWAYS_INLINE void weight_2d(winograd_variant variant, size_t products, const in
         };
         vector column[8];
         weight_1d(variant, g, column);
+#pragma GCC unroll 8
         for (size_t i = 0; i < products; i++) {
             rows[i][x] = column[i];
         }
     }
-    for (size_t i = 0; i < products; i++) {
-        weight_1d(variant, rows[i], u[i]);
-    }
 }
 
-/* One step of channels and a vector of columns. */
-ALWAYS_INLINE void transform_weights_int16_step(const winograd_weights_int16 *task,
-                                                winograd_variant variant, size_t products,
-                                                size_t first, size_t count, size_t column,
-                                                float *scales)
+/* Calls function(task, variant, products, ...), whose products a side are a constant of the
+ * variant. */
+#define WITH_PRODUCTS(function, task, ...)                                                         \
+    switch ((task)->variant) {                                                                     \
+    case WINOGRAD_2:                                                                               \
+        function(task, WINOGRAD_2, 4, __VA_ARGS__);                                                \
+        break;                                                                                     \
+    case WINOGRAD_4:                                                                               \
+        function(task, WINOGRAD_4, 6, __VA_ARGS__);                                                \
+        break;                                                                                     \
+    case WINOGRAD_6:                                                                               \
+        function(task, WINOGRAD_6, 8, __VA_ARGS__);                                                \
+        break;                                                                                     \
+    case WINOGRAD_2_UP:                                                                            \
+        function(task, WINOGRAD_2_UP, 3, __VA_ARGS__);                                             \
+        break;                                                                                     \
+    case WINOGRAD_4_UP:                                                                            \
+        function(task, WINOGRAD_4_UP, 5, __VA_ARGS__);                                             \
+        break;                                                                                     \
+    case WINOGRAD_6_UP:                                                                            \
+        function(task, WINOGRAD_6_UP, 7, __VA_ARGS__);                                             \
+        break;                                                                                     \
+    }
+
+/* The norm of each product's integers in a step must not pass CONV_INT16_WEIGHT_NORM: that of the
+ * step with the largest decides. */
+ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winograd_variant variant,
+                                     size_t products, size_t column)
 {
     const size_t columns = task->columns;
-    vector squares[8][8] = {{{0}}};
-    const int16_t *weights = task->weights + first * 9 * columns + column;
-    for (size_t c = 0; c < count; c++) {
-        vector u[8][8];
-        weight_2d(variant, products, weights + c * 9 * columns, columns, u);
+    vector largest[8][8] = {{{0}}};
+    for (size_t first = 0; first < task->channels; first += task->step) {
+        const size_t left = task->channels - first;
+        const size_t count = left < task->step ? left : task->step;
+        vector squares[8][8] = {{{0}}};
+        for (size_t c = first; c < first + count; c++) {
+            vector rows[8][3];
+            weight_rows(variant, products, task->weights + c * 9 * columns + column, columns, rows);
+            for (size_t i = 0; i < products; i++) {
+                vector u[8];
+                weight_1d(variant, rows[i], u);
+#pragma GCC unroll 8
+                for (size_t j = 0; j < products; j++) {
+                    squares[i][j] = vector_fma(u[j], u[j], squares[i][j]);
+                }
+            }
+        }
         for (size_t i = 0; i < products; i++) {
             for (size_t j = 0; j < products; j++) {
-                squares[i][j] = vector_fma(u[i][j], u[i][j], squares[i][j]);
+                largest[i][j] = vector_max(largest[i][j], squares[i][j]);
             }
         }
     }
-    vector factors[8][8];
-    const vector output_scale = vector_load(task->output_scales + column);
+    const vector unit = vector_load(task->output_scales + column) * (1.0f / CONV_INT16_WEIGHT_NORM);
     for (size_t i = 0; i < products; i++) {
         for (size_t j = 0; j < products; j++) {
             /* The least norm of integers that are not all zero is no hindrance. */
-            const vector norm = vector_max(vector_root(squares[i][j]), vector_set(1e-3f));
-            const vector scale = norm * (1.0f / CONV_INT16_WEIGHT_NORM);
-            factors[i][j] = 1.0f / scale;
-            vector_store(scales + (i * products + j) * task->scales_product_stride + column,
-                         scale * output_scale);
+            const vector norm = vector_max(vector_root(largest[i][j]), vector_set(1e-3f));
+            vector_store(task->scales + (i * products + j) * columns + column, norm * unit);
         }
     }
-    int16_t *out = task->output + first * columns + column * 2;
-    for (size_t c = 0; c < count; c += 2) {
-        vector even[8][8];
-        vector odd[8][8];
-        weight_2d(variant, products, weights + c * 9 * columns, columns, even);
-        if (c + 1 < count) {
-            weight_2d(variant, products, weights + (c + 1) * 9 * columns, columns, odd);
-        }
-        for (size_t i = 0; i < products; i++) {
-            for (size_t j = 0; j < products; j++) {
-                const vector second = c + 1 < count ? odd[i][j] * factors[i][j] : (vector){0};
-                const vector_bits pairs = (vector_round(even[i][j] * factors[i][j]) & 0xffff) |
-                                          (vector_round(second) << 16);
-                memcpy(out + (i * products + j) * task->output_product_stride + c * columns, &pairs,
-                       sizeof pairs);
-            }
-        }
+}
+
+static void winograd_scales_int16_run(const winograd_weights_int16 *task)
+{
+    for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
+        WITH_PRODUCTS(find_scales_int16, task, column)
     }
 }
 
 ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
-                                           winograd_variant variant, size_t products)
+                                           winograd_variant variant, size_t products, size_t column)
 {
-    for (size_t first = 0; first < task->channels; first += task->step) {
-        const size_t count =
-            task->channels - first < task->step ? task->channels - first : task->step;
-        float *scales = task->scales + first / task->step * task->columns;
-        for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
-            transform_weights_int16_step(task, variant, products, first, count, column, scales);
+    const size_t columns = task->columns;
+    const int16_t *weights = task->weights + column;
+    int16_t *output = task->output + column * 2;
+    vector factors[8][8];
+    const vector output_scale = vector_load(task->output_scales + column);
+    for (size_t i = 0; i < products; i++) {
+        for (size_t j = 0; j < products; j++) {
+            const float *scale = task->scales + (i * products + j) * columns + column;
+            /* Outputs without weights have scales of zero. */
+            factors[i][j] = output_scale / vector_max(vector_load(scale), vector_set(1e-37f));
+        }
+    }
+    for (size_t c = 0; c < task->channels; c += 2) {
+        vector even[8][3];
+        vector odd[8][3];
+        weight_rows(variant, products, weights + c * 9 * columns, columns, even);
+        if (c + 1 < task->channels) {
+            weight_rows(variant, products, weights + (c + 1) * 9 * columns, columns, odd);
+        } else {
+            memset(odd, 0, sizeof odd);
+        }
+        for (size_t i = 0; i < products; i++) {
+            vector u[8];
+            vector v[8];
+            weight_1d(variant, even[i], u);
+            weight_1d(variant, odd[i], v);
+#pragma GCC unroll 8
+            for (size_t j = 0; j < products; j++) {
+                const vector_words pairs = vector_round_pairs(u[j], v[j], factors[i][j]);
+                int16_t *pair =
+                    output + (i * products + j) * task->output_product_stride + c * columns;
+                memcpy(pair, &pairs, sizeof pairs);
+                __builtin_prefetch(pair + 8 * columns, 1); /* some channels ahead */
+            }
         }
     }
 }
 
 static void winograd_weights_int16_run(const winograd_weights_int16 *task)
 {
-    switch (task->variant) {
-    case WINOGRAD_2:
-        transform_weights_int16(task, WINOGRAD_2, 4);
-        break;
-    case WINOGRAD_4:
-        transform_weights_int16(task, WINOGRAD_4, 6);
-        break;
-    case WINOGRAD_6:
-        transform_weights_int16(task, WINOGRAD_6, 8);
-        break;
-    case WINOGRAD_2_UP:
-        transform_weights_int16(task, WINOGRAD_2_UP, 3);
-        break;
-    case WINOGRAD_4_UP:
-        transform_weights_int16(task, WINOGRAD_4_UP, 5);
-        break;
-    case WINOGRAD_6_UP:
-        transform_weights_int16(task, WINOGRAD_6_UP, 7);
-        break;
+    for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
+        WITH_PRODUCTS(transform_weights_int16, task, column)
     }
 }
 
