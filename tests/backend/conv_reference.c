@@ -98,6 +98,17 @@ static void fill(guarded_floats *buffer, test_random *random, float mean, float 
     }
 }
 
+/* Sums of positive weights and inputs are as large as their norms allow. */
+static void set_gentle(guarded_floats *weights, const conv_case *test, size_t taps)
+{
+    const size_t inputs = test->shape.input_channels;
+    for (size_t i = 0; i < weights->count; i++) {
+        const size_t channel = i / taps % inputs;
+        const bool gentle = channel >= test->gentle_begin && channel < test->gentle_end;
+        weights->values[i] = fabsf(weights->values[i]) * (gentle ? 1e-3f : 1.0f);
+    }
+}
+
 /* Sets all bits of what lies between pixels. */
 static void fill_gaps(guarded_floats *buffer, size_t channels, size_t gap)
 {
@@ -228,6 +239,9 @@ void conv_buffers_create(conv_buffers *buffers, const conv_case *test, uint64_t 
     guarded_halves_create(&buffers->output_halves, output_floats, at_end);
     fill(&buffers->input, &random, test->offset, 1.0f);
     fill(&buffers->weights, &random, 0.0f, 1.0f / sqrtf((float)(inputs * taps)));
+    if (test->gentle_end > 0) {
+        set_gentle(&buffers->weights, test, taps);
+    }
     fill(&buffers->scale, &random, 1.0f, 0.5f);
     fill(&buffers->shift, &random, -test->offset, 0.5f);
     fill(&buffers->bias, &random, 0.0f, 1.0f);

@@ -413,6 +413,24 @@ static void batch_changes_nothing(void **state)
     }
 }
 
+/* Steps of the summation have weights of unlike sizes, and sums as large as integers can hold. */
+static void unlike_steps(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {9, 24}; /* few tiles, and for F(2,3) many */
+    for (unsigned i = 0; i < 4; i++) {
+        const size_t begin = i / 2 * 160;
+        const conv_case test = {
+            .shape = square_shape(1, sizes[i % 2], sizes[i % 2], 320, 24),
+            .output_scale = 1.0f,
+            .offset = 3.0f,
+            .gentle_begin = begin,
+            .gentle_end = begin + 160,
+        };
+        check_case(&test, i);
+    }
+}
+
 static void refused_shapes(void **state)
 {
     (void)state;
@@ -805,6 +823,7 @@ int main(void)
         cmocka_unit_test(refused_shapes),         cmocka_unit_test(stored_as_halves),
         cmocka_unit_test(every_half_is_kept),     cmocka_unit_test(every_half_is_rounded_to),
         cmocka_unit_test(every_half_is_read),     cmocka_unit_test(bytes_are_multiplied),
+        cmocka_unit_test(unlike_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
