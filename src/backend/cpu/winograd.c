@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { TAPS = 9 };
+
 /* One loop on the pool: products of one part and block of weights, and the transforms of what
  * comes next. */
 typedef struct winograd_phase {
@@ -59,8 +61,6 @@ typedef struct winograd_view {
     size_t ahead_panels, ahead_stride, ahead_piece; /* bytes */
 } winograd_view;
 
-enum { TAPS = 9 };
-
 /* The shared weights of a block. */
 static winograd_view shared_view(const winograd_layout *l, const uint8_t *values)
 {
@@ -106,7 +106,7 @@ static void transform_panel(const winograd_context *context, const winograd_view
             .columns = columns,
             .output = (int16_t *)(void *)view->values + index * view->panel_stride,
             .output_product_stride = view->product_stride,
-            .scales = (float *)winograd_panel_scales(l, packed, panel),
+            .scales = winograd_panel_scales(l, packed, panel),
         };
         context->kernels->winograd_weights_int16(&task);
         return;

@@ -76,15 +76,15 @@ static inline size_t winograd_odd_line_values(size_t values, size_t value_bytes)
 }
 
 /* Packed integers are followed by a scale an output, and these by the scales of the transformed
- * weights [panel][product][column]. */
-static inline const float *winograd_output_scales(const winograd_layout *l, const void *packed)
+ * weights [panel][product][column]. winograd_pack writes both, all others read. */
+static inline float *winograd_output_scales(const winograd_layout *l, const void *packed)
 {
-    return (const float *)(const void *)((const int16_t *)packed + l->panels * l->panel_values);
+    return (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);
 }
 
 /* NULL for floats. */
-static inline const float *winograd_panel_scales(const winograd_layout *l, const void *packed,
-                                                 size_t panel)
+static inline float *winograd_panel_scales(const winograd_layout *l, const void *packed,
+                                           size_t panel)
 {
     return !l->integers ? NULL
                         : winograd_output_scales(l, packed) + l->panels * l->panel_columns +

@@ -258,7 +258,7 @@ void winograd_pack(const winograd_layout *l, const conv_kernels *kernels, void *
                    const float *weights, size_t first, size_t count)
 {
     const size_t columns = l->panel_columns;
-    float *scales = (float *)winograd_output_scales(l, packed);
+    float *scales = winograd_output_scales(l, packed);
     for (size_t done = 0; done < count; done += columns) {
         const size_t panel = (first + done) / columns;
         const conv_pack_panel task = {
@@ -282,7 +282,7 @@ void winograd_pack(const winograd_layout *l, const conv_kernels *kernels, void *
                 .channels = l->channels,
                 .step = l->step_channels,
                 .columns = columns,
-                .scales = (float *)winograd_panel_scales(l, packed, panel),
+                .scales = winograd_panel_scales(l, packed, panel),
             };
             kernels->winograd_scales_int16(&transformed);
         }

@@ -269,36 +269,45 @@ ALWAYS_INLINE void output_1d(winograd_variant variant, const vector *r, vector *
     }
 }
 
-/* ---- two dimensions -------------------------------------------------------------------------- */
+/* ---- two dimensions --------------------------------------------------------------------------
+ *
+ * Strides are copied, and pointers moved on, since a store could change the task for all that the
+ * compiler knows: it would read and multiply them again for every value. */
 
 ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_variant variant,
                                     size_t inputs, size_t points)
 {
-    const bool next_lines = task->output_tile_stride > 0; /* another place for each tile */
+    const size_t pixel_stride = task->pixel_stride;
+    const size_t point_stride = task->output_point_stride;
+    const size_t tile_stride = task->output_tile_stride;
+    const bool next_lines = tile_stride > 0; /* another place for each tile */
+    const size_t channels = task->channels;
     for (size_t tile = 0; tile < task->tiles; tile++) {
-        const size_t left = tile * task->tile_step;
-        for (size_t c = 0; c < task->channels; c += CONV_VECTOR_FLOATS) {
+        const float *rows[8];
+        for (size_t y = 0; y < inputs; y++) {
+            rows[y] = task->rows[y] + tile * task->tile_step;
+        }
+        for (size_t c = 0; c < channels; c += CONV_VECTOR_FLOATS) {
             vector columns[8][8];
             for (size_t x = 0; x < inputs; x++) {
                 vector d[8];
                 vector v[8];
                 for (size_t y = 0; y < inputs; y++) {
-                    d[y] = vector_load(task->rows[y] + left + x * task->pixel_stride + c);
+                    d[y] = vector_load(rows[y] + x * pixel_stride + c);
                 }
                 input_1d(variant, d, v);
                 for (size_t i = 0; i < points; i++) {
                     columns[i][x] = v[i];
                 }
             }
-            float *out = task->output + tile * task->output_tile_stride + c;
+            float *point = task->output + tile * tile_stride + c;
             for (size_t i = 0; i < points; i++) {
                 vector v[8];
                 input_1d(variant, columns[i], v);
-                for (size_t j = 0; j < points; j++) {
-                    float *point = out + (i * points + j) * task->output_point_stride;
+                for (size_t j = 0; j < points; j++, point += point_stride) {
                     vector_store(point, v[j]);
                     if (next_lines && c % LINE_FLOATS == 0) { /* the next tile's */
-                        __builtin_prefetch(point + task->output_tile_stride, 1);
+                        __builtin_prefetch(point + tile_stride, 1);
                     }
                 }
             }
@@ -334,7 +343,9 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
                                      size_t products)
 {
     const size_t columns = task->columns;
-    for (size_t c = 0; c < task->channels; c++) {
+    const size_t channels = task->channels;
+    const size_t product_stride = task->output_product_stride;
+    for (size_t c = 0; c < channels; c++) {
         for (size_t column = 0; column < columns; column += CONV_VECTOR_FLOATS) {
             const float *weights = task->weights + c * 9 * columns + column;
             vector rows[8][3];
@@ -350,12 +361,11 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
                     rows[i][x] = u[i];
                 }
             }
-            float *out = task->output + c * columns + column;
+            float *product = task->output + c * columns + column;
             for (size_t i = 0; i < products; i++) {
                 vector u[8];
                 weight_1d(variant, rows[i], u);
-                for (size_t j = 0; j < products; j++) {
-                    float *product = out + (i * products + j) * task->output_product_stride;
+                for (size_t j = 0; j < products; j++, product += product_stride) {
                     vector_store(product, u[j]);
                     if (column % LINE_FLOATS == 0) { /* some channels ahead */
                         __builtin_prefetch(product + 4 * columns, 1);
@@ -484,6 +494,8 @@ ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
                                            winograd_variant variant, size_t products, size_t column)
 {
     const size_t columns = task->columns;
+    const size_t channels = task->channels;
+    const size_t product_stride = task->output_product_stride;
     const int16_t *weights = task->weights + column;
     int16_t *output = task->output + column * 2;
     vector factors[8][8];
@@ -495,25 +507,24 @@ ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
             factors[i][j] = output_scale / vector_max(vector_load(scale), vector_set(1e-37f));
         }
     }
-    for (size_t c = 0; c < task->channels; c += 2) {
+    for (size_t c = 0; c < channels; c += 2) {
         vector even[8][3];
         vector odd[8][3];
         weight_rows(variant, products, weights + c * 9 * columns, columns, even);
-        if (c + 1 < task->channels) {
+        if (c + 1 < channels) {
             weight_rows(variant, products, weights + (c + 1) * 9 * columns, columns, odd);
         } else {
             memset(odd, 0, sizeof odd);
         }
+        int16_t *pair = output + c * columns;
         for (size_t i = 0; i < products; i++) {
             vector u[8];
             vector v[8];
             weight_1d(variant, even[i], u);
             weight_1d(variant, odd[i], v);
 #pragma GCC unroll 8
-            for (size_t j = 0; j < products; j++) {
+            for (size_t j = 0; j < products; j++, pair += product_stride) {
                 const vector_words pairs = vector_round_pairs(u[j], v[j], factors[i][j]);
-                int16_t *pair =
-                    output + (i * products + j) * task->output_product_stride + c * columns;
                 memcpy(pair, &pairs, sizeof pairs);
                 __builtin_prefetch(pair + 8 * columns, 1); /* some channels ahead */
             }
@@ -531,25 +542,29 @@ static void winograd_weights_int16_run(const winograd_weights_int16 *task)
 ALWAYS_INLINE void transform_outputs(const winograd_output *task, winograd_variant variant,
                                      size_t products, size_t outputs)
 {
-    for (size_t c = 0; c < task->channels; c += CONV_VECTOR_FLOATS) {
+    const size_t product_stride = task->sums_product_stride;
+    const size_t output_stride = task->output_stride;
+    const size_t channels = task->channels;
+    for (size_t c = 0; c < channels; c += CONV_VECTOR_FLOATS) {
         const float *sums = task->sums + c;
         vector rows[6][8];
         for (size_t j = 0; j < products; j++) {
             vector r[8];
             vector y[6];
             for (size_t i = 0; i < products; i++) {
-                r[i] = vector_load(sums + (i * products + j) * task->sums_product_stride);
+                r[i] = vector_load(sums + (i * products + j) * product_stride);
             }
             output_1d(variant, r, y);
             for (size_t i = 0; i < outputs; i++) {
                 rows[i][j] = y[i];
             }
         }
+        float *pixel = task->output + c;
         for (size_t i = 0; i < outputs; i++) {
             vector y[6];
             output_1d(variant, rows[i], y);
-            for (size_t j = 0; j < outputs; j++) {
-                vector_store(task->output + (i * outputs + j) * task->output_stride + c, y[j]);
+            for (size_t j = 0; j < outputs; j++, pixel += output_stride) {
+                vector_store(pixel, y[j]);
             }
         }
     }
