@@ -106,12 +106,14 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
     return algorithm == CONV_DIRECT ? plan_direct(plan, kernels) : plan_winograd(plan, kernels);
 }
 
-/* What a plan costs where errors count too: those of integers grow with the tile, threefold from
- * F(2,3) to F(4,3) and again to F(6,3), so that a larger one must be worth it. */
+/* Errors of integers grow threefold from F(2,3) to F(4,3): that must be worth it. */
+#define LARGE_TILE_PRICE 1.15
+
+/* What a plan costs where errors count too. */
 static double weighed_seconds(const conv_plan *plan)
 {
     const bool large = plan->precision == CONV_INT16 && plan->algorithm >= CONV_WINOGRAD_4;
-    return plan->predicted_seconds * (large ? 1.15 : 1.0);
+    return plan->predicted_seconds * (large ? LARGE_TILE_PRICE : 1.0);
 }
 
 bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,

@@ -1,5 +1,9 @@
 #include "backend/cpu/conv_cost.h"
 
+enum {
+    FULL_RATE_ROWS = 4
+}; /* of a product: from so many on a part of a register tile is as fast */
+
 /* Rates of one core, measured with bench/conv_bench: on AMD Zen 3 for AVX2, on Zen 4 for AVX-512
  * (whose units are as wide as AVX2's there, so that floats gain little). Only ratios matter for the
  * choice of an algorithm. */
@@ -86,9 +90,8 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     const double products = (double)(l->products * l->products);
     const double points = (double)(l->points * l->points);
     const double channels = (double)l->channels;
-    /* Rows that do not fill a register tile are as fast where they are at least four. */
     const double task = (double)l->task_tiles;
-    const double full = (double)size_round_up(l->task_tiles, 4);
+    const double full = (double)size_round_up(l->task_tiles, FULL_RATE_ROWS);
     const double outputs = tiles * (double)(l->tile * l->tile) * columns;
     const double inputs = tiles * (double)(l->step * l->step) * channels;
     const double weights = columns * channels * products;

@@ -139,10 +139,10 @@ typedef struct winograd_weights {
 } winograd_weights;
 
 /* The same for one panel of int16 weights [channel][tap][column], whose real values are
- * output_scales[column] times as large, and `step` channels a sum: pairs of channels go to output +
+ * output_scales[column] times as large: pairs of channels go to output +
  * product * output_product_stride + (c / 2 * columns + column) * 2 + c % 2. Channels are padded to
- * pairs. scales[product][column] serve all steps: winograd_scales_int16, which has no output,
- * writes those of a whole panel, winograd_weights_int16 reads them. */
+ * pairs. winograd_scales_int16 writes the scales that sums of `step` channels allow, of a whole
+ * panel; winograd_weights_int16 reads them, for any of its channels. */
 typedef struct winograd_weights_int16 {
     winograd_variant variant;
     const int16_t *weights;
@@ -150,7 +150,7 @@ typedef struct winograd_weights_int16 {
     size_t channels, step, columns;
     int16_t *output;
     size_t output_product_stride;
-    float *scales;
+    float *scales; /* [product][column] */
 } winograd_weights_int16;
 
 /* Transforms the sums of one tile back: pixel (i, j) goes to output + (i * m + j) * output_stride.

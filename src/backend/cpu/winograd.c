@@ -102,7 +102,6 @@ static void transform_panel(const winograd_context *context, const winograd_view
             .weights = (const int16_t *)packed + begin,
             .output_scales = winograd_output_scales(l, packed) + panel * columns,
             .channels = count,
-            .step = l->step_channels,
             .columns = columns,
             .output = (int16_t *)(void *)view->values + index * view->panel_stride,
             .output_product_stride = view->product_stride,
