@@ -339,6 +339,30 @@ static void winograd_input_run(const winograd_input *task)
     }
 }
 
+/* Calls function(task, variant, products), whose products a side are a constant of the
+ * variant. */
+#define WITH_PRODUCTS(function, task)                                                              \
+    switch ((task)->variant) {                                                                     \
+    case WINOGRAD_2:                                                                               \
+        function(task, WINOGRAD_2, 4);                                                             \
+        break;                                                                                     \
+    case WINOGRAD_4:                                                                               \
+        function(task, WINOGRAD_4, 6);                                                             \
+        break;                                                                                     \
+    case WINOGRAD_6:                                                                               \
+        function(task, WINOGRAD_6, 8);                                                             \
+        break;                                                                                     \
+    case WINOGRAD_2_UP:                                                                            \
+        function(task, WINOGRAD_2_UP, 3);                                                          \
+        break;                                                                                     \
+    case WINOGRAD_4_UP:                                                                            \
+        function(task, WINOGRAD_4_UP, 5);                                                          \
+        break;                                                                                     \
+    case WINOGRAD_6_UP:                                                                            \
+        function(task, WINOGRAD_6_UP, 7);                                                          \
+        break;                                                                                     \
+    }
+
 ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_variant variant,
                                      size_t products)
 {
@@ -376,29 +400,8 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
     }
 }
 
-static void winograd_weights_run(const winograd_weights *task)
-{
-    switch (task->variant) {
-    case WINOGRAD_2:
-        transform_weights(task, WINOGRAD_2, 4);
-        break;
-    case WINOGRAD_4:
-        transform_weights(task, WINOGRAD_4, 6);
-        break;
-    case WINOGRAD_6:
-        transform_weights(task, WINOGRAD_6, 8);
-        break;
-    case WINOGRAD_2_UP:
-        transform_weights(task, WINOGRAD_2_UP, 3);
-        break;
-    case WINOGRAD_4_UP:
-        transform_weights(task, WINOGRAD_4_UP, 5);
-        break;
-    case WINOGRAD_6_UP:
-        transform_weights(task, WINOGRAD_6_UP, 7);
-        break;
-    }
-}
+static void winograd_weights_run(const winograd_weights *task){
+    WITH_PRODUCTS(transform_weights, task)}
 
 /* The first of the two one-dimensional transforms, of one channel and a vector of columns. */
 ALWAYS_INLINE void weight_rows(winograd_variant variant, size_t products, const int16_t *weights,
@@ -420,34 +423,10 @@ ALWAYS_INLINE void weight_rows(winograd_variant variant, size_t products, const 
     }
 }
 
-/* Calls function(task, variant, products, ...), whose products a side are a constant of the
- * variant. */
-#define WITH_PRODUCTS(function, task, ...)                                                         \
-    switch ((task)->variant) {                                                                     \
-    case WINOGRAD_2:                                                                               \
-        function(task, WINOGRAD_2, 4, __VA_ARGS__);                                                \
-        break;                                                                                     \
-    case WINOGRAD_4:                                                                               \
-        function(task, WINOGRAD_4, 6, __VA_ARGS__);                                                \
-        break;                                                                                     \
-    case WINOGRAD_6:                                                                               \
-        function(task, WINOGRAD_6, 8, __VA_ARGS__);                                                \
-        break;                                                                                     \
-    case WINOGRAD_2_UP:                                                                            \
-        function(task, WINOGRAD_2_UP, 3, __VA_ARGS__);                                             \
-        break;                                                                                     \
-    case WINOGRAD_4_UP:                                                                            \
-        function(task, WINOGRAD_4_UP, 5, __VA_ARGS__);                                             \
-        break;                                                                                     \
-    case WINOGRAD_6_UP:                                                                            \
-        function(task, WINOGRAD_6_UP, 7, __VA_ARGS__);                                             \
-        break;                                                                                     \
-    }
-
 /* The norm of each product's integers in a step must not pass CONV_INT16_WEIGHT_NORM: that of the
  * step with the largest decides. */
-ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winograd_variant variant,
-                                     size_t products, size_t column)
+ALWAYS_INLINE void find_scales_of_columns(const winograd_weights_int16 *task,
+                                          winograd_variant variant, size_t products, size_t column)
 {
     const size_t columns = task->columns;
     vector largest[8][8] = {{{0}}};
@@ -483,61 +462,70 @@ ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winogra
     }
 }
 
-static void winograd_scales_int16_run(const winograd_weights_int16 *task)
+ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winograd_variant variant,
+                                     size_t products)
 {
     for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
-        WITH_PRODUCTS(find_scales_int16, task, column)
+        find_scales_of_columns(task, variant, products, column);
     }
 }
 
+static void winograd_scales_int16_run(const winograd_weights_int16 *task){
+    WITH_PRODUCTS(find_scales_int16, task)}
+
+/* All columns of two channels come before the next two: together they fill lines. */
 ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
-                                           winograd_variant variant, size_t products, size_t column)
+                                           winograd_variant variant, size_t products)
 {
+    enum { COLUMNS_MOST = 32 };
     const size_t columns = task->columns;
     const size_t channels = task->channels;
     const size_t product_stride = task->output_product_stride;
-    const int16_t *weights = task->weights + column;
-    int16_t *output = task->output + column * 2;
-    vector factors[8][8];
-    const vector output_scale = vector_load(task->output_scales + column);
-    for (size_t i = 0; i < products; i++) {
-        for (size_t j = 0; j < products; j++) {
-            const float *scale = task->scales + (i * products + j) * columns + column;
-            /* Outputs without weights have scales of zero. */
-            factors[i][j] = output_scale / vector_max(vector_load(scale), vector_set(1e-37f));
+    vector factors[COLUMNS_MOST / CONV_VECTOR_FLOATS][8][8];
+    for (size_t column = 0; column < columns; column += CONV_VECTOR_FLOATS) {
+        const vector output_scale = vector_load(task->output_scales + column);
+        for (size_t i = 0; i < products; i++) {
+            for (size_t j = 0; j < products; j++) {
+                const float *scale = task->scales + (i * products + j) * columns + column;
+                /* Outputs without weights have scales of zero. */
+                factors[column / CONV_VECTOR_FLOATS][i][j] =
+                    output_scale / vector_max(vector_load(scale), vector_set(1e-37f));
+            }
         }
     }
     for (size_t c = 0; c < channels; c += 2) {
-        vector even[8][3];
-        vector odd[8][3];
-        weight_rows(variant, products, weights + c * 9 * columns, columns, even);
-        if (c + 1 < channels) {
-            weight_rows(variant, products, weights + (c + 1) * 9 * columns, columns, odd);
-        } else {
-            memset(odd, 0, sizeof odd);
-        }
-        int16_t *pair = output + c * columns;
-        for (size_t i = 0; i < products; i++) {
-            vector u[8];
-            vector v[8];
-            weight_1d(variant, even[i], u);
-            weight_1d(variant, odd[i], v);
+        for (size_t column = 0; column < columns; column += CONV_VECTOR_FLOATS) {
+            const int16_t *weights = task->weights + c * 9 * columns + column;
+            vector even[8][3];
+            vector odd[8][3];
+            weight_rows(variant, products, weights, columns, even);
+            if (c + 1 < channels) {
+                weight_rows(variant, products, weights + 9 * columns, columns, odd);
+            } else {
+                memset(odd, 0, sizeof odd);
+            }
+            int16_t *pair = task->output + c * columns + column * 2;
+            for (size_t i = 0; i < products; i++) {
+                const vector *factor = factors[column / CONV_VECTOR_FLOATS][i];
+                vector u[8];
+                vector v[8];
+                weight_1d(variant, even[i], u);
+                weight_1d(variant, odd[i], v);
 #pragma GCC unroll 8
-            for (size_t j = 0; j < products; j++, pair += product_stride) {
-                const vector_words pairs = vector_round_pairs(u[j], v[j], factors[i][j]);
-                memcpy(pair, &pairs, sizeof pairs);
-                __builtin_prefetch(pair + 8 * columns, 1); /* some channels ahead */
+                for (size_t j = 0; j < products; j++, pair += product_stride) {
+                    const vector_words pairs = vector_round_pairs(u[j], v[j], factor[j]);
+                    memcpy(pair, &pairs, sizeof pairs);
+                    if (column % LINE_FLOATS == 0) { /* some channels ahead */
+                        __builtin_prefetch(pair + 8 * columns, 1);
+                    }
+                }
             }
         }
     }
 }
 
-static void winograd_weights_int16_run(const winograd_weights_int16 *task)
-{
-    for (size_t column = 0; column < task->columns; column += CONV_VECTOR_FLOATS) {
-        WITH_PRODUCTS(transform_weights_int16, task, column)
-    }
-}
+static void winograd_weights_int16_run(const winograd_weights_int16 *task){
+    WITH_PRODUCTS(transform_weights_int16, task)}
 
 ALWAYS_INLINE void transform_outputs(const winograd_output *task, winograd_variant variant,
                                      size_t products, size_t outputs)
