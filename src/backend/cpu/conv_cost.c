@@ -1,8 +1,7 @@
 #include "backend/cpu/conv_cost.h"
 
-enum {
-    FULL_RATE_ROWS = 4
-}; /* of a product: from so many on a part of a register tile is as fast */
+/* Of a product: from so many on a part of a register tile is as fast as a whole one. */
+enum { FULL_RATE_ROWS = 4 };
 
 /* Rates of one core, measured with bench/conv_bench: on AMD Zen 3 for AVX2, on Zen 4 for AVX-512
  * (whose units are as wide as AVX2's there, so that floats gain little). Only ratios matter for the

@@ -58,7 +58,7 @@ typedef struct winograd_view {
     /* Packed weights that will be transformed next, to be fetched meanwhile: `ahead_panels` runs,
      * one a panel, in pieces of what the kernel fetches during a product. NULL: none. */
     const uint8_t *ahead;
-    size_t ahead_panels, ahead_stride, ahead_piece; /* bytes */
+    size_t ahead_panels, ahead_piece; /* the second in bytes */
 } winograd_view;
 
 /* The shared weights of a block. */
@@ -304,7 +304,8 @@ static const void *weights_ahead(const winograd_layout *l, const winograd_view *
 {
     if (view->ahead != NULL) {
         const size_t panel = size_minimum(product / TAPS, view->ahead_panels - 1);
-        return view->ahead + panel * view->ahead_stride + product % TAPS * view->ahead_piece;
+        return view->ahead + panel * l->panel_values * l->value_bytes +
+               product % TAPS * view->ahead_piece;
     }
     return view->values +
            (next * view->product_stride + next_step * view->step_stride) * l->value_bytes;
@@ -407,7 +408,6 @@ static void look_ahead(const winograd_context *context, winograd_view *view, siz
         view->ahead = (const uint8_t *)context->arguments->packed +
                       packed_begin(l, panel, channel) * l->value_bytes;
         view->ahead_panels = size_minimum(l->task_panels, l->panels - panel);
-        view->ahead_stride = l->panel_values * l->value_bytes;
         view->ahead_piece = count * l->panel_columns * l->value_bytes;
     }
 }

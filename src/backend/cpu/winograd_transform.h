@@ -363,6 +363,29 @@ static void winograd_input_run(const winograd_input *task)
         break;                                                                                     \
     }
 
+/* The first of the two one-dimensional transforms, of one channel and a vector of columns; weights
+ * are floats or 16-bit integers. */
+ALWAYS_INLINE void weight_rows(winograd_variant variant, size_t products, const void *weights,
+                               const bool integers, size_t columns, vector rows[8][3])
+{
+#pragma GCC unroll 3
+    for (size_t x = 0; x < 3; x++) {
+        vector g[3];
+#pragma GCC unroll 3
+        for (size_t y = 0; y < 3; y++) {
+            const size_t value = (3 * y + x) * columns;
+            g[y] = integers ? vector_load_half((const int16_t *)weights + value)
+                            : vector_load((const float *)weights + value);
+        }
+        vector column[8];
+        weight_1d(variant, g, column);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < products; i++) {
+            rows[i][x] = column[i];
+        }
+    }
+}
+
 ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_variant variant,
                                      size_t products)
 {
@@ -373,18 +396,7 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
         for (size_t column = 0; column < columns; column += CONV_VECTOR_FLOATS) {
             const float *weights = task->weights + c * 9 * columns + column;
             vector rows[8][3];
-            for (size_t x = 0; x < 3; x++) {
-                const vector g[3] = {
-                    vector_load(weights + x * columns),
-                    vector_load(weights + (3 + x) * columns),
-                    vector_load(weights + (6 + x) * columns),
-                };
-                vector u[8];
-                weight_1d(variant, g, u);
-                for (size_t i = 0; i < products; i++) {
-                    rows[i][x] = u[i];
-                }
-            }
+            weight_rows(variant, products, weights, false, columns, rows);
             float *product = task->output + c * columns + column;
             for (size_t i = 0; i < products; i++) {
                 vector u[8];
@@ -400,27 +412,9 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_vari
     }
 }
 
-static void winograd_weights_run(const winograd_weights *task){
-    WITH_PRODUCTS(transform_weights, task)}
-
-/* The first of the two one-dimensional transforms, of one channel and a vector of columns. */
-ALWAYS_INLINE void weight_rows(winograd_variant variant, size_t products, const int16_t *weights,
-                               size_t columns, vector rows[8][3])
+static void winograd_weights_run(const winograd_weights *task)
 {
-#pragma GCC unroll 3
-    for (size_t x = 0; x < 3; x++) {
-        const vector g[3] = {
-            vector_load_half(weights + x * columns),
-            vector_load_half(weights + (3 + x) * columns),
-            vector_load_half(weights + (6 + x) * columns),
-        };
-        vector column[8];
-        weight_1d(variant, g, column);
-#pragma GCC unroll 8
-        for (size_t i = 0; i < products; i++) {
-            rows[i][x] = column[i];
-        }
-    }
+    WITH_PRODUCTS(transform_weights, task);
 }
 
 /* The norm of each product's integers in a step must not pass CONV_INT16_WEIGHT_NORM: that of the
@@ -436,7 +430,8 @@ ALWAYS_INLINE void find_scales_of_columns(const winograd_weights_int16 *task,
         vector squares[8][8] = {{{0}}};
         for (size_t c = first; c < first + count; c++) {
             vector rows[8][3];
-            weight_rows(variant, products, task->weights + c * 9 * columns + column, columns, rows);
+            weight_rows(variant, products, task->weights + c * 9 * columns + column, true, columns,
+                        rows);
             for (size_t i = 0; i < products; i++) {
                 vector u[8];
                 weight_1d(variant, rows[i], u);
@@ -470,8 +465,10 @@ ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winogra
     }
 }
 
-static void winograd_scales_int16_run(const winograd_weights_int16 *task){
-    WITH_PRODUCTS(find_scales_int16, task)}
+static void winograd_scales_int16_run(const winograd_weights_int16 *task)
+{
+    WITH_PRODUCTS(find_scales_int16, task);
+}
 
 /* All columns of two channels come before the next two: together they fill lines. */
 ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
@@ -498,9 +495,9 @@ ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
             const int16_t *weights = task->weights + c * 9 * columns + column;
             vector even[8][3];
             vector odd[8][3];
-            weight_rows(variant, products, weights, columns, even);
+            weight_rows(variant, products, weights, true, columns, even);
             if (c + 1 < channels) {
-                weight_rows(variant, products, weights + 9 * columns, columns, odd);
+                weight_rows(variant, products, weights + 9 * columns, true, columns, odd);
             } else {
                 memset(odd, 0, sizeof odd);
             }
@@ -524,8 +521,10 @@ ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task,
     }
 }
 
-static void winograd_weights_int16_run(const winograd_weights_int16 *task){
-    WITH_PRODUCTS(transform_weights_int16, task)}
+static void winograd_weights_int16_run(const winograd_weights_int16 *task)
+{
+    WITH_PRODUCTS(transform_weights_int16, task);
+}
 
 ALWAYS_INLINE void transform_outputs(const winograd_output *task, winograd_variant variant,
                                      size_t products, size_t outputs)
