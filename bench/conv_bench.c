@@ -63,8 +63,8 @@ static const bench_shape shapes[] = {
     {"linear 1 1280->1280", 1, 0, 1, 1280, 1280, false, false, 22},
 };
 
-static const char *const algorithm_names[] = {"direct", "winograd2", "winograd4", "winograd6",
-                                              "auto"};
+static const char *const algorithm_names[] = {"direct",    "winograd2",   "winograd4",
+                                              "winograd6", "winograd8x6", "auto"};
 static const char *const precision_names[] = {"f32", "bf16", "int16"};
 
 static const cpu_level levels[] = {

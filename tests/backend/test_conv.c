@@ -12,12 +12,13 @@
 
 #include <cmocka.h>
 
-static const char *const algorithm_names[] = {"direct", "winograd 2", "winograd 4", "winograd 6"};
+static const char *const algorithm_names[] = {"direct", "winograd 2", "winograd 4", "winograd 6",
+                                              "winograd 8x6"};
 static const char *const precision_names[] = {"f32", "bf16", "int16"};
 
 /* norm(error) / norm(result) allowed, by precision and algorithm. */
 static const double tolerances[3][CONV_ALGORITHM_COUNT] = {
-    [CONV_F32] = {1e-6, 2e-6, 4e-6, 3e-5},
+    [CONV_F32] = {1e-6, 2e-6, 4e-6, 3e-5, 5e-5},
     [CONV_BF16] = {5e-3, 1e-2, 0, 0},
     [CONV_INT16] = {4e-4, 6e-4, 3e-3, 6e-3},
 };
@@ -460,7 +461,11 @@ static void refused_shapes(void **state)
     assert_false(conv_plan_create(&plan, &bad, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 1));
     assert_false(conv_plan_create(&plan, &good, CPU_LEVEL_PLAIN, CONV_F32, CONV_DIRECT, 0));
     const conv_shape strided = {1, 8, 8, 4, 4, 4, 4, 3, 2, 1, 1, false, false};
-    assert_false(conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_4, 1));
+    assert_false(conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_2, 1));
+    assert_false(conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_6, 1));
+    assert_false(
+        conv_plan_create(&plan, &strided, CPU_LEVEL_PLAIN, CONV_F32, CONV_WINOGRAD_8X6, 1));
+    assert_false(conv_plan_create(&plan, &good, CPU_LEVEL_PLAIN, CONV_INT16, CONV_WINOGRAD_8X6, 1));
 }
 
 /* Bit by bit, except that one NaN is as good as another. */

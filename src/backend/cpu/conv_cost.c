@@ -72,11 +72,11 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     cost_rates rates = rates_of(kernels, l->integers);
     /* Short sums, and operands from L2 and L3. */
     if (kernels->level >= CPU_LEVEL_AVX512) {
-        rates.product *= !l->integers ? 0.85 : l->products > 4 ? 0.8 : 0.9;
-    } else if (l->integers && l->products > 4) {
+        rates.product *= !l->integers ? 0.85 : l->products > 16 ? 0.8 : 0.9;
+    } else if (l->integers && l->products > 16) {
         rates.product *= 0.85;
     }
-    if (!l->integers && l->products > 6) {
+    if (!l->integers && l->products > 36) {
         rates.product *= 0.93; /* the sums of a task leave L2 */
     }
     if (!l->fused) {
@@ -86,14 +86,14 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     }
     const double columns = (double)(l->panels * l->panel_columns);
     const double tiles = (double)shape->batch * (double)l->tiles_down * (double)l->tiles_across;
-    const double products = (double)(l->products * l->products);
-    const double points = (double)(l->points * l->points);
+    const double products = (double)l->products;
+    const double points = (double)l->points;
     const double channels = (double)l->channels;
     const double task = (double)l->task_tiles;
     const double full = (double)size_round_up(l->task_tiles, FULL_RATE_ROWS);
-    const double outputs = tiles * (double)(l->tile * l->tile) * columns;
-    const double inputs = tiles * (double)(l->step * l->step) * channels;
-    const double weights = columns * channels * products;
+    const double outputs = tiles * (double)(l->down.outputs * l->across.outputs) * columns;
+    const double inputs = tiles * (double)(l->down.step * l->across.step) * channels;
+    const double weights = columns * channels * (double)l->weights;
     const double seconds = tiles * full / task * products * channels * columns / rates.product +
                            inputs * rates.prologue + tiles * points * channels * rates.input +
                            tiles * products * columns * rates.output + outputs * rates.epilogue +

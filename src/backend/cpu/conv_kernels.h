@@ -108,39 +108,86 @@ typedef struct conv_epilogue {
 
 /* ---- Winograd (winograd_transform.h says what the transforms are) --------------------------- */
 
+/* One side of a tile. */
+typedef enum winograd_side {
+    WINOGRAD_SIDE_2, /* F(2,3) */
+    WINOGRAD_SIDE_4,
+    WINOGRAD_SIDE_6,
+    WINOGRAD_SIDE_8,
+    WINOGRAD_SIDE_2_UP, /* the input is the nearest x2 upsampling of the tensor that is read */
+    WINOGRAD_SIDE_4_UP,
+    WINOGRAD_SIDE_6_UP,
+    WINOGRAD_SIDE_4_STRIDED /* stride 2: F(4,2) of even inputs, and odd ones as they are */
+} winograd_side;
+
+enum {
+    WINOGRAD_SIDE_INPUTS = 10,
+    WINOGRAD_SIDE_PRODUCTS = 10,
+    WINOGRAD_SIDE_OUTPUTS = 8
+}; /* most */
+
+typedef struct winograd_sizes {
+    size_t outputs, inputs, step; /* the last: inputs from one tile to the next */
+    size_t points;                /* transformed inputs */
+    size_t weights;               /* transformed weights */
+    size_t products;              /* of one of those and one of these each */
+    uint8_t point_of_product[WINOGRAD_SIDE_PRODUCTS], weight_of_product[WINOGRAD_SIDE_PRODUCTS];
+} winograd_sizes;
+
+static const winograd_sizes winograd_sides[] = {
+    [WINOGRAD_SIDE_2] = {2, 4, 2, 4, 4, 4, {0, 1, 2, 3}, {0, 1, 2, 3}},
+    [WINOGRAD_SIDE_4] = {4, 6, 4, 6, 6, 6, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5}},
+    [WINOGRAD_SIDE_6] = {6, 8, 6, 8, 8, 8, {0, 1, 2, 3, 4, 5, 6, 7}, {0, 1, 2, 3, 4, 5, 6, 7}},
+    [WINOGRAD_SIDE_8] =
+        {8, 10, 8, 10, 10, 10, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
+    [WINOGRAD_SIDE_2_UP] = {2, 3, 1, 3, 3, 3, {0, 1, 2}, {0, 1, 2}},
+    [WINOGRAD_SIDE_4_UP] = {4, 4, 2, 4, 5, 5, {0, 1, 2, 2, 3}, {0, 1, 2, 3, 4}},
+    [WINOGRAD_SIDE_6_UP] = {6, 5, 3, 5, 7, 7, {0, 1, 2, 2, 3, 3, 4}, {0, 1, 2, 3, 4, 5, 6}},
+    [WINOGRAD_SIDE_4_STRIDED] =
+        {4, 9, 8, 9, 6, 9, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 1, 2, 3, 4, 5, 5, 5, 5}},
+};
+
+/* The two sides of a tile: LIST(name, down, across, function, task) for each. */
+#define WINOGRAD_VARIANTS(LIST, function, task)                                                    \
+    LIST(WINOGRAD_2, WINOGRAD_SIDE_2, WINOGRAD_SIDE_2, function, task)                             \
+    LIST(WINOGRAD_4, WINOGRAD_SIDE_4, WINOGRAD_SIDE_4, function, task)                             \
+    LIST(WINOGRAD_6, WINOGRAD_SIDE_6, WINOGRAD_SIDE_6, function, task)                             \
+    LIST(WINOGRAD_8X6, WINOGRAD_SIDE_8, WINOGRAD_SIDE_6, function, task)                           \
+    LIST(WINOGRAD_2_UP, WINOGRAD_SIDE_2_UP, WINOGRAD_SIDE_2_UP, function, task)                    \
+    LIST(WINOGRAD_4_UP, WINOGRAD_SIDE_4_UP, WINOGRAD_SIDE_4_UP, function, task)                    \
+    LIST(WINOGRAD_6_UP, WINOGRAD_SIDE_6_UP, WINOGRAD_SIDE_6_UP, function, task)                    \
+    LIST(WINOGRAD_4_STRIDED, WINOGRAD_SIDE_4_STRIDED, WINOGRAD_SIDE_4_STRIDED, function, task)
+
+#define WINOGRAD_VARIANT_NAME(name, down, across, function, task) name,
 typedef enum winograd_variant {
-    WINOGRAD_2,
-    WINOGRAD_4,
-    WINOGRAD_6,
-    WINOGRAD_2_UP, /* the input is the nearest x2 upsampling of the tensor that is read */
-    WINOGRAD_4_UP,
-    WINOGRAD_6_UP
+    WINOGRAD_VARIANTS(WINOGRAD_VARIANT_NAME, , ) WINOGRAD_VARIANT_COUNT
 } winograd_variant;
+#undef WINOGRAD_VARIANT_NAME
 
 /* Transforms `tiles` neighbouring tiles, `channels` (a multiple of 16) floats deep. The inputs of a
- * tile are pixels 0..n-1 from tile_step * tile on in each of rows[0..n-1]; the value of point p of
- * a tile goes to output + p * output_point_stride + tile * output_tile_stride. */
+ * tile are the side's pixels from tile_step * tile on in each of the side's rows; the value of
+ * point p of a tile goes to output + p * output_point_stride + tile * output_tile_stride. */
 typedef struct winograd_input {
     winograd_variant variant;
-    const float *rows[8];
+    const float *rows[WINOGRAD_SIDE_INPUTS];
     size_t pixel_stride, tile_step, tiles, channels;
     float *output;
     size_t output_tile_stride, output_point_stride;
 } winograd_input;
 
-/* Transforms one panel [channel][tap][column]; product p of channel c goes to
- * output + p * output_product_stride + c * columns. */
+/* Transforms one panel [channel][tap][column]; transformed weight w of channel c goes to
+ * output + w * output_weight_stride + c * columns. */
 typedef struct winograd_weights {
     winograd_variant variant;
     const float *weights;
     size_t channels, columns;
     float *output;
-    size_t output_product_stride;
+    size_t output_weight_stride;
 } winograd_weights;
 
 /* The same for one panel of int16 weights [channel][tap][column], whose real values are
  * output_scales[column] times as large: pairs of channels go to output +
- * product * output_product_stride + (c / 2 * columns + column) * 2 + c % 2. Channels are padded to
+ * w * output_weight_stride + (c / 2 * columns + column) * 2 + c % 2. Channels are padded to
  * pairs. winograd_scales_int16 writes the scales that sums of `step` channels allow, of a whole
  * panel; winograd_weights_int16 reads them, for any of its channels. */
 typedef struct winograd_weights_int16 {
@@ -149,11 +196,11 @@ typedef struct winograd_weights_int16 {
     const float *output_scales;
     size_t channels, step, columns;
     int16_t *output;
-    size_t output_product_stride;
-    float *scales; /* [product][column] */
+    size_t output_weight_stride;
+    float *scales; /* [transformed weight][column] */
 } winograd_weights_int16;
 
-/* Transforms the sums of one tile back: pixel (i, j) goes to output + (i * m + j) * output_stride.
+/* Transforms the sums of one tile back: its pixel p, in rows, goes to output + p * output_stride.
  * `channels` is a multiple of 16. */
 typedef struct winograd_output {
     winograd_variant variant;

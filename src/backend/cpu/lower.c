@@ -236,7 +236,8 @@ static const char *attention_name(attention_precision of)
 static const char *conv_name(const conv_plan *plan)
 {
     static const char *const names[3][CONV_ALGORITHM_COUNT] = {
-        [CONV_F32] = {"direct f32", "winograd 2x2 f32", "winograd 4x4 f32", "winograd 6x6 f32"},
+        [CONV_F32] = {"direct f32", "winograd 2x2 f32", "winograd 4x4 f32", "winograd 6x6 f32",
+                      "winograd 8x6 f32"},
         [CONV_BF16] = {"direct bf16", "winograd 2x2 bf16", "winograd 4x4 bf16",
                        "winograd 6x6 bf16"},
         [CONV_INT16] = {"direct int16", "winograd 2x2 int16", "winograd 4x4 int16",

@@ -53,8 +53,8 @@ static size_t panels_of(const winograd_layout *l, size_t block)
 /* Transformed weights in memory: of all channels, or of one step. */
 typedef struct winograd_view {
     uint8_t *values;
-    size_t product_stride, panel_stride, step_stride; /* values */
-    const float *scales;                              /* of integers: packed ones */
+    size_t weight_stride, panel_stride, step_stride; /* values */
+    const float *scales;                             /* of integers: packed ones */
     /* Packed weights that will be transformed next, to be fetched meanwhile: `ahead_panels` runs,
      * one a panel, in pieces of what the kernel fetches during a product. NULL: none. */
     const uint8_t *ahead;
@@ -66,7 +66,7 @@ static winograd_view shared_view(const winograd_layout *l, const uint8_t *values
 {
     return (winograd_view){
         .values = (uint8_t *)values,
-        .product_stride = l->weight_product_stride,
+        .weight_stride = l->shared_weight_stride,
         .panel_stride = l->weight_channels * l->panel_columns,
         .step_stride = l->step_channels * l->panel_columns,
     };
@@ -77,7 +77,7 @@ static winograd_view fused_view(const winograd_layout *l, float *memory)
 {
     return (winograd_view){
         .values = (uint8_t *)memory,
-        .product_stride = l->fused_product_stride,
+        .weight_stride = l->fused_weight_stride,
         .panel_stride = size_round_up(l->step_channels, 2) * l->panel_columns,
     };
 }
@@ -104,7 +104,7 @@ static void transform_panel(const winograd_context *context, const winograd_view
             .channels = count,
             .columns = columns,
             .output = (int16_t *)(void *)view->values + index * view->panel_stride,
-            .output_product_stride = view->product_stride,
+            .output_weight_stride = view->weight_stride,
             .scales = winograd_panel_scales(l, packed, panel),
         };
         context->kernels->winograd_weights_int16(&task);
@@ -116,7 +116,7 @@ static void transform_panel(const winograd_context *context, const winograd_view
         .channels = count,
         .columns = columns,
         .output = (float *)(void *)view->values + index * view->panel_stride,
-        .output_product_stride = view->product_stride,
+        .output_weight_stride = view->weight_stride,
     };
     context->kernels->winograd_weights(&task);
 }
@@ -193,7 +193,6 @@ static void quantise_tiles(const winograd_context *context, winograd_input *task
 {
     const winograd_layout *l = &context->layout;
     const size_t first = step * l->step_channels;
-    const size_t points = l->points * l->points;
     float *scales = (float *)(void *)(context->phase.next_inputs + l->input_value_bytes);
     task->tiles = 1;
     task->output = memory;
@@ -202,7 +201,7 @@ static void quantise_tiles(const winograd_context *context, winograd_input *task
     conv_quantise quantise = {
         .source = memory,
         .source_stride = task->output_point_stride,
-        .rows = points,
+        .rows = l->points,
         .channels = task->channels,
         .padded = task->channels,
         .destination_stride = l->input_point_stride,
@@ -214,7 +213,7 @@ static void quantise_tiles(const winograd_context *context, winograd_input *task
             (int16_t *)(void *)context->phase.next_inputs + slot * l->input_tile_stride + first;
         quantise.scales = scales + step * l->super_tiles + slot;
         context->kernels->quantise(&quantise);
-        for (size_t i = 0; i < l->inputs; i++) {
+        for (size_t i = 0; i < l->down.inputs; i++) {
             task->rows[i] += task->tile_step;
         }
     }
@@ -238,33 +237,33 @@ static void input_task(const winograd_context *context, size_t index, float *mem
     }
     const size_t tiles = size_minimum(l->segment_tiles, unit.columns - left);
     const size_t count = size_minimum(l->chunk, l->channels - first);
-    const size_t pixels = (tiles - 1) * l->step + l->inputs;
+    const size_t pixels = (tiles - 1) * l->across.step + l->across.inputs;
     /* On an upsampled picture a tile begins at the low-resolution pixel before it. */
-    const long x = (long)((unit.left + left) * l->step) - (long)shape->pad_left;
+    const long x = (long)((unit.left + left) * l->across.step) - (long)shape->pad_left;
     winograd_input task = {
         .variant = l->variant,
         .pixel_stride = l->chunk,
-        .tile_step = l->step * l->chunk,
+        .tile_step = l->across.step * l->chunk,
         .tiles = tiles,
         .channels = size_minimum(l->chunk, l->padded_channels - first),
         .output_tile_stride = l->input_tile_stride,
         .output_point_stride = l->input_point_stride,
     };
     for (size_t row = 0; row < unit.rows; row++) {
-        const size_t start = row == 0 ? 0 : l->inputs - l->step;
-        const size_t base = row * l->step;
-        for (size_t i = 0; i < l->inputs; i++) {
-            float *prepared = memory + (base + i) % l->inputs * l->row_floats;
+        const size_t start = row == 0 ? 0 : l->down.inputs - l->down.step;
+        const size_t base = row * l->down.step;
+        for (size_t i = 0; i < l->down.inputs; i++) {
+            float *prepared = memory + (base + i) % l->down.inputs * l->row_floats;
             task.rows[i] = prepared;
             if (i >= start) {
-                const long y = (long)((unit.top + row) * l->step + i) - (long)shape->pad_top;
+                const long y = (long)((unit.top + row) * l->down.step + i) - (long)shape->pad_top;
                 prepare_row(context, unit.image, y, x, pixels, first, count, prepared);
             }
         }
         const size_t slot = position * l->part_tiles + row * unit.columns + left;
         if (l->integers) {
             quantise_tiles(context, &task, tiles, slot, index % chunks,
-                           memory + l->inputs * l->row_floats);
+                           memory + l->down.inputs * l->row_floats);
         } else {
             task.output = (float *)(void *)phase->next_inputs + slot * l->input_tile_stride + first;
             context->kernels->winograd_input(&task);
@@ -293,8 +292,18 @@ static const void *products_input(const winograd_context *context, const winogra
 
 static size_t point_of(const winograd_layout *l, size_t product)
 {
-    const uint8_t *points = l->point_of_product;
-    return points[product / l->products] * l->points + points[product % l->products];
+    const winograd_sizes *down = &l->down;
+    const winograd_sizes *across = &l->across;
+    return down->point_of_product[product / across->products] * across->points +
+           across->point_of_product[product % across->products];
+}
+
+static size_t weight_of(const winograd_layout *l, size_t product)
+{
+    const winograd_sizes *down = &l->down;
+    const winograd_sizes *across = &l->across;
+    return down->weight_of_product[product / across->products] * across->weights +
+           across->weight_of_product[product % across->products];
 }
 
 /* Weights worth fetching during a product: packed ones that the task will transform, where its
@@ -308,7 +317,8 @@ static const void *weights_ahead(const winograd_layout *l, const winograd_view *
                product % TAPS * view->ahead_piece;
     }
     return view->values +
-           (next * view->product_stride + next_step * view->step_stride) * l->value_bytes;
+           (weight_of(l, next) * view->weight_stride + next_step * view->step_stride) *
+               l->value_bytes;
 }
 
 /* Steps first..end-1 of all products; the view's panel 0 is the task's first, its step 0 is
@@ -326,12 +336,13 @@ static void multiply_floats(const winograd_context *context, const winograd_prod
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, point_of(l, 0), first),
     };
-    const size_t products = l->products * l->products;
+    const size_t products = l->products;
     for (size_t product = 0; product < products; product++) {
+        const size_t weight = weight_of(l, product);
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
-            task.b = values + product * view->product_stride + (step - first) * view->step_stride;
+            task.b = values + weight * view->weight_stride + (step - first) * view->step_stride;
             task.c = work->sums + product * l->sums_product_stride;
             task.depth = size_minimum(l->step_channels, l->channels - begin);
             task.accumulate = step > 0;
@@ -361,19 +372,20 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, point_of(l, 0), first),
     };
-    const size_t products = l->products * l->products;
+    const size_t products = l->products;
     for (size_t product = 0; product < products; product++) {
         const size_t point = point_of(l, product);
+        const size_t weight = weight_of(l, product);
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
-            task.b = values + product * view->product_stride + (step - first) * view->step_stride;
+            task.b = values + weight * view->weight_stride + (step - first) * view->step_stride;
             task.c = work->sums + product * l->sums_product_stride;
             task.pairs = winograd_divide_up(size_minimum(l->step_channels, l->channels - begin), 2);
             task.accumulate = step > 0;
             task.row_scales =
                 row_scales + (point * l->steps + step) * l->super_tiles + work->first_tile;
-            task.column_scales = view->scales + product * l->panel_columns;
+            task.column_scales = view->scales + weight * l->panel_columns;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
             task.next_a = products_input(context, work, point_of(l, next), next_step);
@@ -469,10 +481,10 @@ static void finish_tile(const winograd_context *context, const winograd_products
     const conv_shape *shape = &context->plan->shape;
     const conv_arguments *arguments = context->arguments;
     const size_t channel = work->channel;
-    const size_t top = tile_y * l->tile;
-    const size_t left = tile_x * l->tile;
-    const size_t rows = size_minimum(l->tile, shape->output_height - top);
-    const size_t columns = size_minimum(l->tile, shape->output_width - left);
+    const size_t top = tile_y * l->down.outputs;
+    const size_t left = tile_x * l->across.outputs;
+    const size_t rows = size_minimum(l->down.outputs, shape->output_height - top);
+    const size_t columns = size_minimum(l->across.outputs, shape->output_width - left);
     const size_t first_pixel = image * shape->output_height * shape->output_width;
     conv_epilogue task = {
         .sums = work->pixels,
@@ -503,14 +515,14 @@ static void finish_tile(const winograd_context *context, const winograd_products
             work->indices[y * columns + x] = (uint32_t)((top + y) * shape->output_width + left + x);
         }
     }
-    if (columns == l->tile) {
+    if (columns == l->across.outputs) {
         task.rows = rows * columns;
         task.pixels = work->indices;
         context->kernels->epilogue(&task);
         return;
     }
     for (size_t y = 0; y < rows; y++) {
-        task.sums = work->pixels + y * l->tile * l->sums_tile_stride;
+        task.sums = work->pixels + y * l->across.outputs * l->sums_tile_stride;
         task.rows = columns;
         task.pixels = work->indices + y * columns;
         context->kernels->epilogue(&task);
@@ -542,11 +554,12 @@ static void product_task(const winograd_context *context, size_t index, float *m
         clear_statistics(context, &work, unit.image + i);
     }
     work.sums = memory;
-    work.pixels = work.sums + l->products * l->products * l->sums_product_stride;
-    work.offsets = (uint32_t *)(void *)(work.pixels + l->tile * l->tile * l->sums_tile_stride);
+    work.pixels = work.sums + l->products * l->sums_product_stride;
+    const size_t pixels = l->down.outputs * l->across.outputs;
+    work.offsets = (uint32_t *)(void *)(work.pixels + pixels * l->sums_tile_stride);
     work.scale_offsets = work.offsets + winograd_odd_lines(l->task_tiles);
     work.indices = work.scale_offsets + winograd_odd_lines(l->task_tiles);
-    work.weights = (float *)(void *)(work.indices + winograd_odd_lines(l->tile * l->tile));
+    work.weights = (float *)(void *)(work.indices + winograd_odd_lines(pixels));
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {
         .variant = l->variant,

@@ -1,8 +1,8 @@
 /* Winograd's convolution: private to the convolution files.
  *
- * The picture is cut into tiles of m x m outputs, and the tiles into parts (rectangles of tiles of
+ * The picture is cut into tiles of outputs, and the tiles into parts (rectangles of tiles of
  * one image). A group of parts is transformed into shared scratch [point][tile][channel], weights
- * are transformed into shared scratch too [product][panel][channel][column], and tasks multiply a
+ * are transformed into shared scratch too [weight][panel][channel][column], and tasks multiply a
  * block of tiles with a few panels for all products and transform the sums back. Weights are packed
  * untransformed: all of them are transformed once where many groups use them, in blocks of output
  * channels where there is one group, and by the tasks themselves, a few channels at a time, where
@@ -18,12 +18,10 @@
 
 typedef struct winograd_layout {
     winograd_variant variant;
-    bool integers;                   /* 16-bit products */
-    size_t value_bytes;              /* of a transformed input or weight */
-    size_t tile;                     /* outputs a side */
-    size_t inputs, step;             /* inputs of a tile a side; from one tile to the next */
-    size_t points, products;         /* a side */
-    const uint8_t *point_of_product; /* of one side */
+    bool integers;                    /* 16-bit products */
+    size_t value_bytes;               /* of a transformed input or weight */
+    winograd_sizes down, across;      /* of the two sides of a tile */
+    size_t points, weights, products; /* of both sides */
     size_t channels, outputs, panel_columns, panels;
     size_t panel_values;         /* of one packed panel */
     size_t panel_scales;         /* of integers: of its transformed weights */
@@ -45,8 +43,8 @@ typedef struct winograd_layout {
     size_t task_panels; /* panels a task */
     size_t weight_panels, weight_blocks; /* panels transformed at once; how many such blocks */
     size_t input_tile_stride, input_point_stride; /* of the transformed input, values */
-    size_t fused_product_stride;  /* of the weights a task transforms itself, values */
-    size_t weight_product_stride; /* of the transformed weights, values */
+    size_t fused_weight_stride;  /* of the weights a task transforms itself, values */
+    size_t shared_weight_stride; /* of the transformed weights, values */
     size_t sums_tile_stride, sums_product_stride; /* of a task's sums, floats */
     size_t row_floats;                            /* of a prepared row of inputs */
     size_t input_value_bytes;                     /* scales of transformed integers follow */
@@ -76,7 +74,7 @@ static inline size_t winograd_odd_line_values(size_t values, size_t value_bytes)
 }
 
 /* Packed integers are followed by a scale an output, and these by the scales of the transformed
- * weights [panel][product][column]. winograd_pack writes both, all others read. */
+ * weights [panel][weight][column]. winograd_pack writes both, all others read. */
 static inline float *winograd_output_scales(const winograd_layout *l, const void *packed)
 {
     return (float *)(void *)((int16_t *)packed + l->panels * l->panel_values);

@@ -24,18 +24,10 @@ enum {
     WEIGHT_BYTES = 4 << 20,  /* transformed weights of a block, where there are several */
 };
 
-typedef struct variant_sizes {
-    size_t tile, inputs, step, points, products;
-    uint8_t point_of_product[8];
-} variant_sizes;
-
-static const variant_sizes variants[] = {
-    [WINOGRAD_2] = {2, 4, 2, 4, 4, {0, 1, 2, 3}},
-    [WINOGRAD_4] = {4, 6, 4, 6, 6, {0, 1, 2, 3, 4, 5}},
-    [WINOGRAD_6] = {6, 8, 6, 8, 8, {0, 1, 2, 3, 4, 5, 6, 7}},
-    [WINOGRAD_2_UP] = {2, 3, 1, 3, 3, {0, 1, 2}},
-    [WINOGRAD_4_UP] = {4, 4, 2, 4, 5, {0, 1, 2, 2, 3}},
-    [WINOGRAD_6_UP] = {6, 5, 3, 5, 7, {0, 1, 2, 2, 3, 3, 4}},
+static const winograd_side variant_sides[][2] = {
+#define WINOGRAD_SIDES(name, down, across, function, task) [name] = {down, across},
+    WINOGRAD_VARIANTS(WINOGRAD_SIDES, , )
+#undef WINOGRAD_SIDES
 };
 
 static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
@@ -47,11 +39,11 @@ static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
 
 static bool plan_tiles(winograd_layout *l, const conv_shape *shape, unsigned threads)
 {
-    l->tiles_down = winograd_divide_up(shape->output_height, l->tile);
-    l->tiles_across = winograd_divide_up(shape->output_width, l->tile);
+    l->tiles_down = winograd_divide_up(shape->output_height, l->down.outputs);
+    l->tiles_across = winograd_divide_up(shape->output_width, l->across.outputs);
     l->input_tile_stride = winograd_odd_line_values(l->padded_channels, l->value_bytes);
     size_t tile_bytes;
-    if (!multiply3(l->points * l->points, l->input_tile_stride, l->value_bytes, &tile_bytes)) {
+    if (!multiply3(l->points, l->input_tile_stride, l->value_bytes, &tile_bytes)) {
         return false;
     }
     size_t tiles;
@@ -80,8 +72,8 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, unsigned thr
         return false;
     }
     const size_t part_bytes = l->part_tiles * tile_bytes;
-    const double weights = (double)(l->products * l->products) * (double)l->channels *
-                           (double)l->outputs * (double)l->value_bytes;
+    const double weights =
+        (double)l->weights * (double)l->channels * (double)l->outputs * (double)l->value_bytes;
     const size_t most = weights <= SMALL_WEIGHT_BYTES ? SMALL_INPUT_BYTES : LARGE_INPUT_BYTES;
     l->alone =
         !l->fused && l->units >= ALONE_PARTS * (size_t)threads && weights <= ALONE_WEIGHT_BYTES;
@@ -101,10 +93,10 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
 {
     l->panel_columns = kernels->columns;
     l->panels = winograd_divide_up(l->outputs, l->panel_columns);
-    const size_t products = l->products * l->products;
     size_t panel_bytes;
     if (!multiply3(l->channels, 9, l->panel_columns, &l->panel_values) ||
-        !multiply3(products * l->value_bytes, l->weight_channels, l->panel_columns, &panel_bytes)) {
+        !multiply3(l->weights * l->value_bytes, l->weight_channels, l->panel_columns,
+                   &panel_bytes)) {
         return false;
     }
     if (l->fused) {
@@ -137,14 +129,14 @@ static void plan_steps(winograd_layout *l, conv_precision precision, unsigned th
         conv_step_channels(l->channels, precision == CONV_INT16 ? STEP_INT16 : STEP_F32);
     if (l->fused) {
         /* Counted for the usual 32 columns, so that the order of summation is the shape's. */
-        const size_t bytes = l->products * l->products * FUSED_COLUMNS * l->value_bytes;
+        const size_t bytes = l->weights * FUSED_COLUMNS * l->value_bytes;
         const size_t most = FUSED_BYTES / bytes / LINE_FLOATS * LINE_FLOATS;
         const size_t steps = winograd_divide_up(l->channels, most);
         const size_t fused = size_round_up(winograd_divide_up(l->channels, steps), LINE_FLOATS);
         l->step_channels = size_minimum(l->step_channels, fused);
     }
     l->steps = winograd_divide_up(l->channels, l->step_channels);
-    l->segments = winograd_divide_up(l->part_columns, SEGMENT_PIXELS / l->tile);
+    l->segments = winograd_divide_up(l->part_columns, SEGMENT_PIXELS / l->across.outputs);
     l->segment_tiles = winograd_divide_up(l->part_columns, l->segments);
     l->segments = winograd_divide_up(l->part_columns, l->segment_tiles);
     if (l->integers) { /* which have a scale a step */
@@ -157,14 +149,35 @@ static void plan_steps(winograd_layout *l, conv_precision precision, unsigned th
             l->chunk = size_round_up(l->chunk / 2, LINE_FLOATS);
         }
     }
-    l->row_floats = ((l->segment_tiles - 1) * l->step + l->inputs) * l->chunk;
+    l->row_floats = ((l->segment_tiles - 1) * l->across.step + l->across.inputs) * l->chunk;
+}
+
+/* The variant of an algorithm for a shape; false when there is none. */
+static bool choose_variant(winograd_variant *variant, const conv_plan *plan, bool up)
+{
+    const bool strided = plan->shape.stride == 2;
+    switch (plan->algorithm) {
+    case CONV_WINOGRAD_2:
+        *variant = up ? WINOGRAD_2_UP : WINOGRAD_2;
+        return !strided;
+    case CONV_WINOGRAD_4:
+        *variant = strided ? WINOGRAD_4_STRIDED : up ? WINOGRAD_4_UP : WINOGRAD_4;
+        return true;
+    case CONV_WINOGRAD_6:
+        *variant = up ? WINOGRAD_6_UP : WINOGRAD_6;
+        return !strided;
+    case CONV_WINOGRAD_8X6: /* whose error is too large for integers */
+        *variant = WINOGRAD_8X6;
+        return !strided && !up && plan->precision == CONV_F32;
+    default:
+        return false;
+    }
 }
 
 bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels *kernels)
 {
     const conv_shape *shape = &plan->shape;
-    const conv_algorithm algorithm = plan->algorithm;
-    if (plan->precision == CONV_BF16 || shape->kernel != 3 || shape->stride != 1 ||
+    if (plan->precision == CONV_BF16 || shape->kernel != 3 ||
         shape->input_channels > SIZE_MAX / 4096) {
         return false;
     }
@@ -172,18 +185,16 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     const bool even = shape->output_height % 2 == 0 && shape->output_width % 2 == 0;
     const bool up = shape->upsample && even;
     l->duplicate = shape->upsample && !even;
-    l->variant = algorithm == CONV_WINOGRAD_2   ? (up ? WINOGRAD_2_UP : WINOGRAD_2)
-                 : algorithm == CONV_WINOGRAD_4 ? (up ? WINOGRAD_4_UP : WINOGRAD_4)
-                                                : (up ? WINOGRAD_6_UP : WINOGRAD_6);
+    if (!choose_variant(&l->variant, plan, up)) {
+        return false;
+    }
+    l->down = winograd_sides[variant_sides[l->variant][0]];
+    l->across = winograd_sides[variant_sides[l->variant][1]];
+    l->points = l->down.points * l->across.points;
+    l->weights = l->down.weights * l->across.weights;
+    l->products = l->down.products * l->across.products;
     l->integers = plan->precision == CONV_INT16;
     l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
-    const variant_sizes *sizes = &variants[l->variant];
-    l->tile = sizes->tile;
-    l->point_of_product = sizes->point_of_product;
-    l->inputs = sizes->inputs;
-    l->step = sizes->step;
-    l->points = sizes->points;
-    l->products = sizes->products;
     l->channels = shape->input_channels;
     l->outputs = shape->output_channels;
     l->padded_channels = size_round_up(l->channels, LINE_FLOATS);
@@ -197,34 +208,33 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     if (l->task_tiles > UINT32_MAX / l->input_tile_stride) {
         return false;
     }
-    const size_t points = l->points * l->points;
-    const size_t products = l->products * l->products;
+    const size_t pixels = l->down.outputs * l->across.outputs;
     l->sums_product_stride = winograd_odd_lines(l->task_tiles * l->sums_tile_stride);
     l->input_point_stride =
         winograd_odd_line_values(l->super_tiles * l->input_tile_stride, l->value_bytes);
-    l->weight_product_stride = winograd_odd_line_values(
+    l->shared_weight_stride = winograd_odd_line_values(
         l->weight_panels * l->weight_channels * l->panel_columns, l->value_bytes);
-    if (!multiply3(points, l->input_point_stride, l->value_bytes, &l->input_value_bytes) ||
-        !multiply3(products, l->weight_product_stride, l->value_bytes, &l->weight_bytes) ||
+    if (!multiply3(l->points, l->input_point_stride, l->value_bytes, &l->input_value_bytes) ||
+        !multiply3(l->weights, l->shared_weight_stride, l->value_bytes, &l->weight_bytes) ||
         l->input_value_bytes > SIZE_MAX / 16 || l->weight_bytes > SIZE_MAX / 16) {
         return false;
     }
     l->input_bytes = l->input_value_bytes;
-    size_t prepared = l->inputs * l->row_floats;
+    size_t prepared = l->down.inputs * l->row_floats;
     if (l->integers) {
-        l->panel_scales = products * l->panel_columns;
+        l->panel_scales = l->weights * l->panel_columns;
         l->input_bytes +=
-            size_round_up(points * l->steps * l->super_tiles * sizeof(float), LINE_BYTES);
-        prepared += points * winograd_odd_lines(l->chunk); /* a tile before it is quantised */
+            size_round_up(l->points * l->steps * l->super_tiles * sizeof(float), LINE_BYTES);
+        prepared += l->points * winograd_odd_lines(l->chunk); /* a tile before it is quantised */
     }
-    size_t sums = products * l->sums_product_stride + l->tile * l->tile * l->sums_tile_stride +
-                  2 * winograd_odd_lines(l->task_tiles) + winograd_odd_lines(l->tile * l->tile);
+    size_t sums = l->products * l->sums_product_stride + pixels * l->sums_tile_stride +
+                  2 * winograd_odd_lines(l->task_tiles) + winograd_odd_lines(pixels);
     if (l->fused) {
         l->weight_bytes = 0;
         const size_t step = size_round_up(l->step_channels, 2);
-        l->fused_product_stride =
+        l->fused_weight_stride =
             winograd_odd_line_values(l->task_panels * step * l->panel_columns, l->value_bytes);
-        sums += products * l->fused_product_stride * l->value_bytes / sizeof(float);
+        sums += l->weights * l->fused_weight_stride * l->value_bytes / sizeof(float);
     }
     l->worker_bytes = winograd_odd_lines(size_maximum(prepared, sums)) * sizeof(float);
     if (l->alone) {
