@@ -106,13 +106,15 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
     return algorithm == CONV_DIRECT ? plan_direct(plan, kernels) : plan_winograd(plan, kernels);
 }
 
-/* Errors of integers grow threefold from F(2,3) to F(4,3): that must be worth it. */
+/* Errors of integers grow threefold from F(2,3) to F(4,3): that must be worth it. F(4,2) has half
+ * of F(4,3)'s. */
 #define LARGE_TILE_PRICE 1.15
 
 /* What a plan costs where errors count too. */
 static double weighed_seconds(const conv_plan *plan)
 {
-    const bool large = plan->precision == CONV_INT16 && plan->algorithm >= CONV_WINOGRAD_4;
+    const bool large = plan->precision == CONV_INT16 && plan->shape.stride == 1 &&
+                       plan->algorithm >= CONV_WINOGRAD_4;
     return plan->predicted_seconds * (large ? LARGE_TILE_PRICE : 1.0);
 }
 
