@@ -264,7 +264,7 @@ static void bench_shape_all(const bench_shape *bench, const bench_options *optio
                 }
                 const bool planned =
                     a == CONV_ALGORITHM_COUNT
-                        ? conv_plan_cheapest(&plan, &shape, levels[i], p, CONV_WINOGRAD_6,
+                        ? conv_plan_cheapest(&plan, &shape, levels[i], p, CONV_WINOGRAD_8X6,
                                              options->threads)
                         : conv_plan_create(&plan, &shape, levels[i], p, a, options->threads);
                 if (planned) {

@@ -21,7 +21,7 @@ typedef enum conv_algorithm {
     CONV_WINOGRAD_2,   /* F(2,3) */
     CONV_WINOGRAD_4,   /* F(4,3), with stride 2 F(4,2) of every second input */
     CONV_WINOGRAD_6,   /* F(6,3) */
-    CONV_WINOGRAD_8X6, /* F(8,3) down, F(6,3) across: float32 only */
+    CONV_WINOGRAD_8X6, /* F(8,3) down, F(6,3) across; of no upsampled input */
     CONV_ALGORITHM_COUNT
 } conv_algorithm;
 

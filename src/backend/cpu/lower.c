@@ -238,10 +238,9 @@ static const char *conv_name(const conv_plan *plan)
     static const char *const names[3][CONV_ALGORITHM_COUNT] = {
         [CONV_F32] = {"direct f32", "winograd 2x2 f32", "winograd 4x4 f32", "winograd 6x6 f32",
                       "winograd 8x6 f32"},
-        [CONV_BF16] = {"direct bf16", "winograd 2x2 bf16", "winograd 4x4 bf16",
-                       "winograd 6x6 bf16"},
+        [CONV_BF16] = {"direct bf16"}, /* the only algorithm that has it */
         [CONV_INT16] = {"direct int16", "winograd 2x2 int16", "winograd 4x4 int16",
-                        "winograd 6x6 int16"},
+                        "winograd 6x6 int16", "winograd 8x6 int16"},
     };
     return names[plan->precision][plan->algorithm];
 }
@@ -275,8 +274,8 @@ static bool conv_shape_of(const lowering *l, int n, conv_shape *shape)
 static bool conv_plan_of(const lowering *l, const node *source, const conv_shape *shape,
                          conv_plan *plan)
 {
-    /* F(6,3) rounds four times as much as F(4,3). */
-    const conv_algorithm largest = source->amplified ? CONV_WINOGRAD_4 : CONV_WINOGRAD_6;
+    /* Larger tiles round four times as much as F(4,3), and more. */
+    const conv_algorithm largest = source->amplified ? CONV_WINOGRAD_4 : CONV_WINOGRAD_8X6;
     return conv_plan_cheapest(plan, shape, l->self->base.level, choose_precision(l, shape), largest,
                               thread_pool_size(l->self->base.pool));
 }

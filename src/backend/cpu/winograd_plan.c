@@ -166,9 +166,9 @@ static bool choose_variant(winograd_variant *variant, const conv_plan *plan, boo
     case CONV_WINOGRAD_6:
         *variant = up ? WINOGRAD_6_UP : WINOGRAD_6;
         return !strided;
-    case CONV_WINOGRAD_8X6: /* whose error is too large for integers */
+    case CONV_WINOGRAD_8X6:
         *variant = WINOGRAD_8X6;
-        return !strided && !up && plan->precision == CONV_F32;
+        return !strided && !up;
     default:
         return false;
     }
