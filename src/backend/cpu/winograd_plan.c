@@ -21,7 +21,9 @@ enum {
     ALONE_PARTS = 4,               /* then so many parts a thread, at least: they end together */
     FUSED_TILES = 128,       /* pictures of at most so many tiles fuse the weights' transform */
     FUSED_BYTES = 384 << 10, /* then so many bytes of them at once: in L2 */
-    WEIGHT_BYTES = 4 << 20,  /* transformed weights of a block, where there are several */
+    FUSED_SUMS_BYTES = 640 << 10,   /* if a task's sums are more, it takes half of the columns */
+    FUSED_BYTES_HALVED = 512 << 10, /* and so many bytes of weights at once */
+    WEIGHT_BYTES = 4 << 20,         /* transformed weights of a block, where there are several */
 };
 
 static const winograd_side variant_sides[][2] = {
@@ -89,6 +91,15 @@ static bool plan_tiles(winograd_layout *l, const conv_shape *shape, unsigned thr
     return true;
 }
 
+/* Output channels a task that transforms its weights. They do not depend on the batch, as the order
+ * of summation follows from them. */
+static size_t fused_columns(const winograd_layout *l)
+{
+    const size_t sums = l->products * l->part_tiles * FUSED_COLUMNS * sizeof(float);
+    const size_t columns = sums > FUSED_SUMS_BYTES ? FUSED_COLUMNS / 2 : FUSED_COLUMNS;
+    return size_maximum(columns, l->panel_columns);
+}
+
 static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsigned threads)
 {
     l->panel_columns = kernels->columns;
@@ -102,8 +113,7 @@ static bool plan_weights(winograd_layout *l, const conv_kernels *kernels, unsign
     if (l->fused) {
         l->weight_blocks = 1;
         l->weight_panels = l->panels;
-        const size_t few = size_maximum(1, FUSED_COLUMNS / l->panel_columns);
-        l->task_panels = size_minimum(few, l->panels);
+        l->task_panels = size_minimum(fused_columns(l) / l->panel_columns, l->panels);
         return true;
     }
     /* All weights where several groups of parts need them, so that they are transformed once. */
@@ -128,9 +138,10 @@ static void plan_steps(winograd_layout *l, conv_precision precision, unsigned th
     l->step_channels =
         conv_step_channels(l->channels, precision == CONV_INT16 ? STEP_INT16 : STEP_F32);
     if (l->fused) {
-        /* Counted for the usual 32 columns, so that the order of summation is the shape's. */
-        const size_t bytes = l->weights * FUSED_COLUMNS * l->value_bytes;
-        const size_t most = FUSED_BYTES / bytes / LINE_FLOATS * LINE_FLOATS;
+        const size_t columns = fused_columns(l);
+        const size_t bytes = columns < FUSED_COLUMNS ? FUSED_BYTES_HALVED : FUSED_BYTES;
+        const size_t most =
+            bytes / (l->weights * columns * l->value_bytes) / LINE_FLOATS * LINE_FLOATS;
         const size_t steps = winograd_divide_up(l->channels, most);
         const size_t fused = size_round_up(winograd_divide_up(l->channels, steps), LINE_FLOATS);
         l->step_channels = size_minimum(l->step_channels, fused);
