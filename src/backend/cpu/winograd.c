@@ -290,22 +290,6 @@ static const void *products_input(const winograd_context *context, const winogra
     return context->phase.inputs + value * l->value_bytes;
 }
 
-static size_t point_of(const winograd_layout *l, size_t product)
-{
-    const winograd_sizes *down = &l->down;
-    const winograd_sizes *across = &l->across;
-    return down->point_of_product[product / across->products] * across->points +
-           across->point_of_product[product % across->products];
-}
-
-static size_t weight_of(const winograd_layout *l, size_t product)
-{
-    const winograd_sizes *down = &l->down;
-    const winograd_sizes *across = &l->across;
-    return down->weight_of_product[product / across->products] * across->weights +
-           across->weight_of_product[product % across->products];
-}
-
 /* Weights worth fetching during a product: packed ones that the task will transform, where its
  * transformed ones are in L2 already; else those of the next product. */
 static const void *weights_ahead(const winograd_layout *l, const winograd_view *view,
@@ -317,7 +301,7 @@ static const void *weights_ahead(const winograd_layout *l, const winograd_view *
                product % TAPS * view->ahead_piece;
     }
     return view->values +
-           (weight_of(l, next) * view->weight_stride + next_step * view->step_stride) *
+           (l->weight_of_product[next] * view->weight_stride + next_step * view->step_stride) *
                l->value_bytes;
 }
 
@@ -334,11 +318,11 @@ static void multiply_floats(const winograd_context *context, const winograd_prod
         .b_stride = view->panel_stride,
         .panels = panels,
         .c_stride = l->sums_tile_stride,
-        .next_a = products_input(context, work, point_of(l, 0), first),
+        .next_a = products_input(context, work, l->point_of_product[0], first),
     };
     const size_t products = l->products;
     for (size_t product = 0; product < products; product++) {
-        const size_t weight = weight_of(l, product);
+        const size_t weight = l->weight_of_product[product];
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
@@ -348,7 +332,7 @@ static void multiply_floats(const winograd_context *context, const winograd_prod
             task.accumulate = step > 0;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
-            task.next_a = products_input(context, work, point_of(l, next), next_step);
+            task.next_a = products_input(context, work, l->point_of_product[next], next_step);
             task.next_b = weights_ahead(l, view, product, next, next_step - first);
             context->kernels->multiply(&task);
         }
@@ -370,12 +354,12 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
         .scale_offsets = work->scale_offsets,
         .column_scales_stride = l->panel_scales,
         .c_stride = l->sums_tile_stride,
-        .next_a = products_input(context, work, point_of(l, 0), first),
+        .next_a = products_input(context, work, l->point_of_product[0], first),
     };
     const size_t products = l->products;
     for (size_t product = 0; product < products; product++) {
-        const size_t point = point_of(l, product);
-        const size_t weight = weight_of(l, product);
+        const size_t point = l->point_of_product[product];
+        const size_t weight = l->weight_of_product[product];
         for (size_t step = first; step < end; step++) {
             const size_t begin = step * l->step_channels;
             task.a = task.next_a;
@@ -388,7 +372,7 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
             task.column_scales = view->scales + weight * l->panel_columns;
             const size_t next_step = step + 1 < end ? step + 1 : first;
             const size_t next = step + 1 < end ? product : size_minimum(product + 1, products - 1);
-            task.next_a = products_input(context, work, point_of(l, next), next_step);
+            task.next_a = products_input(context, work, l->point_of_product[next], next_step);
             task.next_b = weights_ahead(l, view, product, next, next_step - first);
             context->kernels->multiply_int16(&task);
         }

@@ -16,12 +16,15 @@
 
 #include "backend/cpu/conv_kernels.h"
 
+enum { WINOGRAD_PRODUCTS = WINOGRAD_SIDE_PRODUCTS * WINOGRAD_SIDE_PRODUCTS }; /* most */
+
 typedef struct winograd_layout {
     winograd_variant variant;
     bool integers;                    /* 16-bit products */
     size_t value_bytes;               /* of a transformed input or weight */
     winograd_sizes down, across;      /* of the two sides of a tile */
     size_t points, weights, products; /* of both sides */
+    uint8_t point_of_product[WINOGRAD_PRODUCTS], weight_of_product[WINOGRAD_PRODUCTS];
     size_t channels, outputs, panel_columns, panels;
     size_t panel_values;         /* of one packed panel */
     size_t panel_scales;         /* of integers: of its transformed weights */

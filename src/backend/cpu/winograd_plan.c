@@ -39,6 +39,27 @@ static bool multiply3(size_t a, size_t b, size_t c, size_t *result)
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
+/* What both sides of the variant's tile make together. */
+static void plan_sides(winograd_layout *l)
+{
+    const winograd_sizes *down = &winograd_sides[variant_sides[l->variant][0]];
+    const winograd_sizes *across = &winograd_sides[variant_sides[l->variant][1]];
+    l->down = *down;
+    l->across = *across;
+    l->points = down->points * across->points;
+    l->weights = down->weights * across->weights;
+    l->products = down->products * across->products;
+    for (size_t i = 0; i < down->products; i++) {
+        for (size_t j = 0; j < across->products; j++) {
+            const size_t product = i * across->products + j;
+            l->point_of_product[product] =
+                (uint8_t)(down->point_of_product[i] * across->points + across->point_of_product[j]);
+            l->weight_of_product[product] = (uint8_t)(down->weight_of_product[i] * across->weights +
+                                                      across->weight_of_product[j]);
+        }
+    }
+}
+
 static bool plan_tiles(winograd_layout *l, const conv_shape *shape, unsigned threads)
 {
     l->tiles_down = winograd_divide_up(shape->output_height, l->down.outputs);
@@ -199,11 +220,7 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     if (!choose_variant(&l->variant, plan, up)) {
         return false;
     }
-    l->down = winograd_sides[variant_sides[l->variant][0]];
-    l->across = winograd_sides[variant_sides[l->variant][1]];
-    l->points = l->down.points * l->across.points;
-    l->weights = l->down.weights * l->across.weights;
-    l->products = l->down.products * l->across.products;
+    plan_sides(l);
     l->integers = plan->precision == CONV_INT16;
     l->value_bytes = l->integers ? sizeof(int16_t) : sizeof(float);
     l->channels = shape->input_channels;

@@ -33,14 +33,39 @@
 #define POINT_8B    0.8f
 #define POINT_8C    1.25f
 #define POINT_8D    2.5f
-#define POINT_4ST_A 0.4f
-#define POINT_4ST_B 1.3f
+#define POINT_4S_A  0.4f /* with stride 2 */
+#define POINT_4S_B  1.3f
 
-ALWAYS_INLINE vector even_or_odd(vector high, vector middle, vector low, float middle_factor,
-                                 float low_factor)
+/* (x^2 - p)(x^2 - q)... at the inputs of x's powers: a row of the input transform is that product
+ * for the squares of all pairs, or of all but one, of every second input. */
+ALWAYS_INLINE vector two_pairs(vector x4, vector x2, vector x0, float p, float q)
 {
-    return vector_fma(low, vector_set(low_factor),
-                      vector_fma(middle, vector_set(middle_factor), high));
+    return vector_fma(x0, vector_set(p * q), vector_fma(x2, vector_set(-(p + q)), x4));
+}
+
+ALWAYS_INLINE vector three_pairs(vector x6, vector x4, vector x2, vector x0, float p, float q,
+                                 float r)
+{
+    const vector high = vector_fma(x4, vector_set(-(p + q + r)), x6);
+    return vector_fma(x0, vector_set(-(p * q * r)),
+                      vector_fma(x2, vector_set(p * q + p * r + q * r), high));
+}
+
+ALWAYS_INLINE vector four_pairs(vector x8, vector x6, vector x4, vector x2, vector x0, float p,
+                                float q, float r, float s)
+{
+    const float sum2 = p * q + p * r + p * s + q * r + q * s + r * s;
+    const float sum3 = p * q * r + p * q * s + p * r * s + q * r * s;
+    const vector high =
+        vector_fma(x4, vector_set(sum2), vector_fma(x6, vector_set(-(p + q + r + s)), x8));
+    return vector_fma(x0, vector_set(p * q * r * s), vector_fma(x2, vector_set(-sum3), high));
+}
+
+/* even +- p odd */
+ALWAYS_INLINE void input_pair(vector even, vector odd, float p, vector *v)
+{
+    v[0] = vector_fma(odd, vector_set(p), even);
+    v[1] = vector_fma(odd, vector_set(-p), even);
 }
 
 ALWAYS_INLINE void input_2(const vector *d, vector *v)
@@ -53,98 +78,66 @@ ALWAYS_INLINE void input_2(const vector *d, vector *v)
 
 ALWAYS_INLINE void input_4(const vector *d, vector *v)
 {
-    const float a = POINT_4A;
-    const float b = POINT_4B;
-    v[0] = even_or_odd(d[4], d[2], d[0], -(a * a + b * b), a * a * b * b);
-    v[5] = even_or_odd(d[5], d[3], d[1], -(a * a + b * b), a * a * b * b);
-    const vector even_a = vector_fma(d[2], vector_set(-b * b), d[4]);
-    const vector odd_a = vector_fma(d[1], vector_set(-b * b), d[3]);
-    v[1] = vector_fma(odd_a, vector_set(a), even_a);
-    v[2] = vector_fma(odd_a, vector_set(-a), even_a);
-    const vector even_b = vector_fma(d[2], vector_set(-a * a), d[4]);
-    const vector odd_b = vector_fma(d[1], vector_set(-a * a), d[3]);
-    v[3] = vector_fma(odd_b, vector_set(b), even_b);
-    v[4] = vector_fma(odd_b, vector_set(-b), even_b);
+    const float a = POINT_4A * POINT_4A;
+    const float b = POINT_4B * POINT_4B;
+    const vector even_a = vector_fma(d[2], vector_set(-b), d[4]);
+    const vector odd_a = vector_fma(d[1], vector_set(-b), d[3]);
+    const vector even_b = vector_fma(d[2], vector_set(-a), d[4]);
+    const vector odd_b = vector_fma(d[1], vector_set(-a), d[3]);
+    v[0] = two_pairs(d[4], d[2], d[0], a, b);
+    input_pair(even_a, odd_a, POINT_4A, &v[1]);
+    input_pair(even_b, odd_b, POINT_4B, &v[3]);
+    v[5] = two_pairs(d[5], d[3], d[1], a, b);
+}
+
+ALWAYS_INLINE void input_pair_6(const vector *d, float point, float p, float q, vector *v)
+{
+    input_pair(two_pairs(d[6], d[4], d[2], p, q), two_pairs(d[5], d[3], d[1], p, q), point, v);
 }
 
 ALWAYS_INLINE void input_6(const vector *d, vector *v)
 {
-    const float b = POINT_6B;
-    const float c = POINT_6C;
-    const float sum1 = 1 + b * b + c * c;
-    const float sum2 = b * b + c * c + b * b * c * c;
-    const float sum3 = b * b * c * c;
-    v[0] = vector_fma(d[0], vector_set(-sum3), even_or_odd(d[6], d[4], d[2], -sum1, sum2));
-    v[7] = vector_fma(d[1], vector_set(-sum3), even_or_odd(d[7], d[5], d[3], -sum1, sum2));
-    const vector even_a = even_or_odd(d[6], d[4], d[2], -(b * b + c * c), b * b * c * c);
-    const vector odd_a = even_or_odd(d[5], d[3], d[1], -(b * b + c * c), b * b * c * c);
-    v[1] = even_a + odd_a;
-    v[2] = even_a - odd_a;
-    const vector even_b = even_or_odd(d[6], d[4], d[2], -(1 + c * c), c * c);
-    const vector odd_b = even_or_odd(d[5], d[3], d[1], -(1 + c * c), c * c);
-    v[3] = vector_fma(odd_b, vector_set(b), even_b);
-    v[4] = vector_fma(odd_b, vector_set(-b), even_b);
-    const vector even_c = even_or_odd(d[6], d[4], d[2], -(1 + b * b), b * b);
-    const vector odd_c = even_or_odd(d[5], d[3], d[1], -(1 + b * b), b * b);
-    v[5] = vector_fma(odd_c, vector_set(c), even_c);
-    v[6] = vector_fma(odd_c, vector_set(-c), even_c);
+    const float b = POINT_6B * POINT_6B;
+    const float c = POINT_6C * POINT_6C;
+    v[0] = three_pairs(d[6], d[4], d[2], d[0], 1, b, c);
+    input_pair_6(d, 1, b, c, &v[1]);
+    input_pair_6(d, POINT_6B, 1, c, &v[3]);
+    input_pair_6(d, POINT_6C, 1, b, &v[5]);
+    v[7] = three_pairs(d[7], d[5], d[3], d[1], 1, b, c);
 }
 
-/* x0 - sum1 x1 + sum2 x2 - sum3 x3: the product of (x^2 - p), (x^2 - q) and (x^2 - r) */
-ALWAYS_INLINE vector three_pairs(vector x0, vector x1, vector x2, vector x3, float p, float q,
-                                 float r)
+ALWAYS_INLINE void input_pair_8(const vector *d, float point, float p, float q, float r, vector *v)
 {
-    const vector low = vector_fma(x3, vector_set(-p * q * r),
-                                  vector_fma(x2, vector_set(p * q + p * r + q * r), x0));
-    return vector_fma(x1, vector_set(-(p + q + r)), low);
+    input_pair(three_pairs(d[8], d[6], d[4], d[2], p, q, r),
+               three_pairs(d[7], d[5], d[3], d[1], p, q, r), point, v);
 }
 
-ALWAYS_INLINE vector four_pairs(vector x0, vector x1, vector x2, vector x3, vector x4, float p,
-                                float q, float r, float s)
-{
-    const float sum2 = p * q + p * r + p * s + q * r + q * s + r * s;
-    const float sum3 = p * q * r + p * q * s + p * r * s + q * r * s;
-    const vector low =
-        vector_fma(x4, vector_set(p * q * r * s), vector_fma(x3, vector_set(-sum3), x0));
-    return vector_fma(x1, vector_set(-(p + q + r + s)), vector_fma(x2, vector_set(sum2), low));
-}
-
-/* The points +-p, where a, b and c are the squares of the others. */
-ALWAYS_INLINE void input_pair_8(const vector *d, float p, float a, float b, float c, vector *v)
-{
-    const vector even = three_pairs(d[8], d[6], d[4], d[2], a, b, c);
-    const vector odd = three_pairs(d[7], d[5], d[3], d[1], a, b, c);
-    v[0] = vector_fma(odd, vector_set(p), even);
-    v[1] = vector_fma(odd, vector_set(-p), even);
-}
-
-ALWAYS_INLINE void input_8(const vector *data, vector *v)
+ALWAYS_INLINE void input_8(const vector *inputs, vector *v)
 {
     const float a = POINT_8A * POINT_8A;
     const float b = POINT_8B * POINT_8B;
     const float c = POINT_8C * POINT_8C;
     const float d = POINT_8D * POINT_8D;
-    v[0] = four_pairs(data[8], data[6], data[4], data[2], data[0], a, b, c, d);
-    input_pair_8(data, POINT_8A, b, c, d, &v[1]);
-    input_pair_8(data, POINT_8B, a, c, d, &v[3]);
-    input_pair_8(data, POINT_8C, a, b, d, &v[5]);
-    input_pair_8(data, POINT_8D, a, b, c, &v[7]);
-    v[9] = four_pairs(data[9], data[7], data[5], data[3], data[1], a, b, c, d);
+    v[0] = four_pairs(inputs[8], inputs[6], inputs[4], inputs[2], inputs[0], a, b, c, d);
+    input_pair_8(inputs, POINT_8A, b, c, d, &v[1]);
+    input_pair_8(inputs, POINT_8B, a, c, d, &v[3]);
+    input_pair_8(inputs, POINT_8C, a, b, d, &v[5]);
+    input_pair_8(inputs, POINT_8D, a, b, c, &v[7]);
+    v[9] = four_pairs(inputs[9], inputs[7], inputs[5], inputs[3], inputs[1], a, b, c, d);
 }
 
+/* Even inputs at the points; odd ones as they are. */
 ALWAYS_INLINE void input_4_strided(const vector *d, vector *v)
 {
-    const float a = POINT_4ST_A;
-    const float b = POINT_4ST_B;
-    const vector high_a = vector_fma(d[2], vector_set(-b * b), d[6]);
-    const vector low_a = vector_fma(d[0], vector_set(-b * b), d[4]);
-    v[0] = vector_fma(low_a, vector_set(a), high_a);
-    v[1] = vector_fma(low_a, vector_set(-a), high_a);
-    const vector high_b = vector_fma(d[2], vector_set(-a * a), d[6]);
-    const vector low_b = vector_fma(d[0], vector_set(-a * a), d[4]);
-    v[2] = vector_fma(low_b, vector_set(b), high_b);
-    v[3] = vector_fma(low_b, vector_set(-b), high_b);
-    v[4] = even_or_odd(d[8], d[4], d[0], -(a * a + b * b), a * a * b * b);
+    const float a = POINT_4S_A * POINT_4S_A;
+    const float b = POINT_4S_B * POINT_4S_B;
+    const vector even_a = vector_fma(d[2], vector_set(-b), d[6]);
+    const vector odd_a = vector_fma(d[0], vector_set(-b), d[4]);
+    const vector even_b = vector_fma(d[2], vector_set(-a), d[6]);
+    const vector odd_b = vector_fma(d[0], vector_set(-a), d[4]);
+    input_pair(even_a, odd_a, POINT_4S_A, &v[0]);
+    input_pair(even_b, odd_b, POINT_4S_B, &v[2]);
+    v[4] = two_pairs(d[8], d[4], d[0], a, b);
     for (size_t i = 0; i < 4; i++) {
         v[5 + i] = d[2 * i + 1];
     }
@@ -159,25 +152,22 @@ ALWAYS_INLINE void input_2_up(const vector *e, vector *v)
 
 ALWAYS_INLINE void input_4_up(const vector *e, vector *v)
 {
-    const float b = POINT_4UP_B;
-    v[0] = even_or_odd(e[2], e[1], e[0], -(1 + b * b), b * b);
-    v[1] = vector_fma(e[1], vector_set(-b * b), e[2]);
+    const float b = POINT_4UP_B * POINT_4UP_B;
+    v[0] = two_pairs(e[2], e[1], e[0], 1, b);
+    v[1] = vector_fma(e[1], vector_set(-b), e[2]);
     v[2] = e[2] - e[1];
-    v[3] = even_or_odd(e[3], e[2], e[1], -(1 + b * b), b * b);
+    v[3] = two_pairs(e[3], e[2], e[1], 1, b);
 }
 
 ALWAYS_INLINE void input_6_up(const vector *e, vector *v)
 {
-    const float b = POINT_6B;
-    const float c = POINT_6C;
-    const float sum1 = 1 + b * b + c * c;
-    const float sum2 = b * b + c * c + b * b * c * c;
-    const float sum3 = b * b * c * c;
-    v[0] = vector_fma(e[0], vector_set(-sum3), even_or_odd(e[3], e[2], e[1], -sum1, sum2));
-    v[1] = even_or_odd(e[3], e[2], e[1], -(b * b + c * c), b * b * c * c);
-    v[2] = even_or_odd(e[3], e[2], e[1], -(1 + c * c), c * c);
-    v[3] = even_or_odd(e[3], e[2], e[1], -(1 + b * b), b * b);
-    v[4] = vector_fma(e[1], vector_set(-sum3), even_or_odd(e[4], e[3], e[2], -sum1, sum2));
+    const float b = POINT_6B * POINT_6B;
+    const float c = POINT_6C * POINT_6C;
+    v[0] = three_pairs(e[3], e[2], e[1], e[0], 1, b, c);
+    v[1] = two_pairs(e[3], e[2], e[1], b, c);
+    v[2] = two_pairs(e[3], e[2], e[1], 1, c);
+    v[3] = two_pairs(e[3], e[2], e[1], 1, b);
+    v[4] = three_pairs(e[4], e[3], e[2], e[1], 1, b, c);
 }
 
 ALWAYS_INLINE void input_1d(winograd_side side, const vector *d, vector *v)
@@ -252,8 +242,8 @@ ALWAYS_INLINE void weight_pair_strided(const vector *g, float p, float n, vector
 
 ALWAYS_INLINE void weights_4_strided(const vector *g, vector *u)
 {
-    const float a = POINT_4ST_A;
-    const float b = POINT_4ST_B;
+    const float a = POINT_4S_A;
+    const float b = POINT_4S_B;
     weight_pair_strided(g, a, 2 * a * (a * a - b * b), &u[0], &u[1]);
     weight_pair_strided(g, b, 2 * b * (b * b - a * a), &u[2], &u[3]);
     u[4] = g[2];
@@ -385,8 +375,8 @@ ALWAYS_INLINE void output_8(const vector *r, vector *y)
 
 ALWAYS_INLINE void output_4_strided(const vector *r, vector *y)
 {
-    const float a = POINT_4ST_A;
-    const float b = POINT_4ST_B;
+    const float a = POINT_4S_A;
+    const float b = POINT_4S_B;
     const vector sum_a = r[0] + r[1];
     const vector sum_b = r[2] + r[3];
     const vector difference_a = r[0] - r[1];
