@@ -120,17 +120,14 @@ typedef enum winograd_side {
     WINOGRAD_SIDE_4_STRIDED /* stride 2: F(4,2) of even inputs, and odd ones as they are */
 } winograd_side;
 
-enum {
-    WINOGRAD_SIDE_INPUTS = 10,
-    WINOGRAD_SIDE_PRODUCTS = 10,
-    WINOGRAD_SIDE_OUTPUTS = 8
-}; /* most */
+/* The most that a side has. */
+enum { WINOGRAD_SIDE_INPUTS = 10, WINOGRAD_SIDE_PRODUCTS = 10, WINOGRAD_SIDE_OUTPUTS = 8 };
 
 typedef struct winograd_sizes {
     size_t outputs, inputs, step; /* the last: inputs from one tile to the next */
     size_t points;                /* transformed inputs */
     size_t weights;               /* transformed weights */
-    size_t products;              /* of one of those and one of these each */
+    size_t products;              /* each of one of those and one of these */
     uint8_t point_of_product[WINOGRAD_SIDE_PRODUCTS], weight_of_product[WINOGRAD_SIDE_PRODUCTS];
 } winograd_sizes;
 
