@@ -106,7 +106,7 @@ typedef struct conv_epilogue {
     float *statistics_sum, *statistics_square; /* added to; NULL: none */
 } conv_epilogue;
 
-/* ---- Winograd (winograd_transform.h says what the transforms are) --------------------------- */
+/* ---- Winograd (winograd_sides.h says what the transforms are) ------------------------------- */
 
 /* One side of a tile. */
 typedef enum winograd_side {
