@@ -156,9 +156,7 @@ static const winograd_sizes winograd_sides[] = {
     LIST(WINOGRAD_4_STRIDED, WINOGRAD_SIDE_4_STRIDED, WINOGRAD_SIDE_4_STRIDED, function, task)
 
 #define WINOGRAD_VARIANT_NAME(name, down, across, function, task) name,
-typedef enum winograd_variant {
-    WINOGRAD_VARIANTS(WINOGRAD_VARIANT_NAME, , ) WINOGRAD_VARIANT_COUNT
-} winograd_variant;
+typedef enum winograd_variant { WINOGRAD_VARIANTS(WINOGRAD_VARIANT_NAME, , ) } winograd_variant;
 #undef WINOGRAD_VARIANT_NAME
 
 /* Transforms `tiles` neighbouring tiles, `channels` (a multiple of 16) floats deep. The inputs of a

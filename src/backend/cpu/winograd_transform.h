@@ -17,8 +17,6 @@
 #define WITH_SIDES(function, task)                                                                 \
     switch ((task)->variant) {                                                                     \
         WINOGRAD_VARIANTS(WINOGRAD_CASE, function, task)                                           \
-    case WINOGRAD_VARIANT_COUNT:                                                                   \
-        break;                                                                                     \
     }
 
 ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_side down,
@@ -66,7 +64,10 @@ ALWAYS_INLINE void transform_inputs(const winograd_input *task, winograd_side do
     }
 }
 
-static void winograd_input_run(const winograd_input *task){WITH_SIDES(transform_inputs, task)}
+static void winograd_input_run(const winograd_input *task)
+{
+    WITH_SIDES(transform_inputs, task);
+}
 
 /* The first of the two one-dimensional transforms, of one channel and a vector of columns; weights
  * are floats or 16-bit integers. */
@@ -119,7 +120,10 @@ ALWAYS_INLINE void transform_weights(const winograd_weights *task, winograd_side
     }
 }
 
-static void winograd_weights_run(const winograd_weights *task){WITH_SIDES(transform_weights, task)}
+static void winograd_weights_run(const winograd_weights *task)
+{
+    WITH_SIDES(transform_weights, task);
+}
 
 /* The norm of each transformed weight's integers in a step must not pass CONV_INT16_WEIGHT_NORM:
  * that of the step with the largest decides. */
@@ -170,8 +174,10 @@ ALWAYS_INLINE void find_scales_int16(const winograd_weights_int16 *task, winogra
     }
 }
 
-static void winograd_scales_int16_run(const winograd_weights_int16 *task){
-    WITH_SIDES(find_scales_int16, task)}
+static void winograd_scales_int16_run(const winograd_weights_int16 *task)
+{
+    WITH_SIDES(find_scales_int16, task);
+}
 
 /* All columns of two channels come before the next two: together they fill lines. */
 ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task, winograd_side down,
@@ -227,11 +233,13 @@ ALWAYS_INLINE void transform_weights_int16(const winograd_weights_int16 *task, w
     }
 }
 
-static void winograd_weights_int16_run(const winograd_weights_int16 *task){
-    WITH_SIDES(transform_weights_int16, task)}
+static void winograd_weights_int16_run(const winograd_weights_int16 *task)
+{
+    WITH_SIDES(transform_weights_int16, task);
+}
 
-ALWAYS_INLINE
-    void transform_outputs(const winograd_output *task, winograd_side down, winograd_side across)
+ALWAYS_INLINE void transform_outputs(const winograd_output *task, winograd_side down,
+                                     winograd_side across)
 {
     const size_t products_down = winograd_sides[down].products;
     const size_t products_across = winograd_sides[across].products;
@@ -267,7 +275,7 @@ ALWAYS_INLINE
 
 static void winograd_output_run(const winograd_output *task)
 {
-    WITH_SIDES(transform_outputs, task)
+    WITH_SIDES(transform_outputs, task);
 }
 
 #endif
