@@ -81,9 +81,9 @@ void graph_stage(graph *g, const char *stage)
     g->stage = stage;
 }
 
-void graph_amplified(graph *g, bool amplified)
+void graph_amplification(graph *g, amplification of_errors)
 {
-    g->amplified = amplified;
+    g->amplification = of_errors;
 }
 
 void graph_stored_f32(graph *g, bool stored_f32)
@@ -211,7 +211,7 @@ tensor_id graph_add(graph *g, operation op, const tensor_id *inputs, unsigned in
         .operation = op,
         .input_count = input_count,
         .stage = g->stage,
-        .amplified = g->amplified,
+        .amplification = g->amplification,
         .stored_f32 = g->stored_f32,
         .output = TENSOR_NONE,
     };

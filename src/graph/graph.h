@@ -111,6 +111,14 @@ typedef struct node_attributes {
 
 #define NODE_INPUTS 4
 
+/* What becomes of a node's errors on their way to the result: reduced precision must be gentle
+ * where they grow. */
+typedef enum amplification {
+    AMPLIFICATION_NONE,
+    AMPLIFICATION_PARTIAL, /* they grow, but arrive on two ways whose errors cancel for the most */
+    AMPLIFICATION_FULL
+} amplification;
+
 typedef struct node {
     operation operation;
     unsigned input_count;
@@ -118,8 +126,8 @@ typedef struct node {
     tensor_id output;
     node_attributes attributes;
     const char *stage; /* static string: "text", "encode", "unet", "decode" */
-    bool amplified;    /* see graph_amplified */
-    bool stored_f32;   /* see graph_stored_f32 */
+    amplification amplification;
+    bool stored_f32; /* see graph_stored_f32 */
 } node;
 
 typedef struct graph_output {
@@ -138,10 +146,10 @@ typedef struct graph {
     int output_count, output_capacity;
     char **names; /* owned strings */
     int name_count, name_capacity;
-    const char *stage;   /* of the nodes that are added now */
-    bool amplified;      /* the same */
-    bool stored_f32;     /* the same */
-    onestep_error error; /* the first thing that went wrong while building */
+    const char *stage;           /* of the nodes that are added now */
+    amplification amplification; /* the same */
+    bool stored_f32;             /* the same */
+    onestep_error error;         /* the first thing that went wrong while building */
 } graph;
 
 onestep_status graph_create(graph **g, onestep_error *error) MUST_USE;
@@ -154,9 +162,8 @@ onestep_status graph_check(const graph *g, onestep_error *error) MUST_USE;
 void graph_fail(graph *g, onestep_status code, const char *format, ...) PRINTF_LIKE(3, 4);
 /* A static string that names the stage of the nodes added from now on. */
 void graph_stage(graph *g, const char *stage);
-/* Whether errors of the nodes added from now on grow on their way to the result, so that reduced
- * precision must be gentle with them. False at first. */
-void graph_amplified(graph *g, bool amplified);
+/* Of the nodes added from now on. None at first. */
+void graph_amplification(graph *g, amplification of_errors);
 /* Whether the results of nodes added from now on are to be stored as float32 in any precision, as
  * their roundings add up over many layers. False at first. */
 void graph_stored_f32(graph *g, bool stored_f32);

@@ -70,8 +70,9 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
     size_t latent_dims[4] = {n, height, width, vae->latent_channels};
 
     /* The scheduler's step multiplies errors of the latent and of the prediction by 1/sqrt(a): 14.6
-     * for SD-Turbo. */
-    graph_amplified(g, true);
+     * for SD-Turbo. The prediction is close to what the UNet was given, and so follows its errors,
+     * which the step subtracts again from those of the latent; its own errors stay. */
+    graph_amplification(g, AMPLIFICATION_PARTIAL);
     graph_stage(g, "encode");
     tensor_id control = graph_input(g, "control", ELEMENT_F32, picture_dims);
     tensor_id text = graph_input(g, "text", ELEMENT_F32, text_dims);
@@ -81,6 +82,7 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
     tensor_id moments = vae_encoder_build(g, vae, vae_weights, control, skips);
     tensor_id latent = sample_posterior(g, vae, moments, posterior_noise);
 
+    graph_amplification(g, AMPLIFICATION_FULL);
     graph_stage(g, "unet");
     graph_stored_f32(g, true); /* and its tensors are small */
     tensor_id unet_in = latent;
@@ -92,7 +94,7 @@ onestep_status model_build_graph(onestep_model *model, const picture_shape *shap
         unet_build(g, base_unet(model->base), model->unet, unet_in, text, ONE_STEP_TIMESTEP);
     tensor_id x0 = scheduler_build(g, base_scheduler(model->base), unet_in, prediction);
 
-    graph_amplified(g, false);
+    graph_amplification(g, AMPLIFICATION_NONE);
     graph_stored_f32(g, false);
     graph_stage(g, "decode");
     tensor_id scaled =

@@ -420,14 +420,15 @@ static void unlike_steps(void **state)
 {
     (void)state;
     static const size_t sizes[] = {9, 24}; /* few tiles, and for F(2,3) many */
-    for (unsigned i = 0; i < 4; i++) {
-        const size_t begin = i / 2 * 160;
+    /* One step gentle; all but half of a step; all but one channel. */
+    static const size_t gentle[][2] = {{0, 160}, {160, 320}, {80, 320}, {0, 240}, {1, 320}};
+    for (unsigned i = 0; i < 2 * sizeof gentle / sizeof *gentle; i++) {
         const conv_case test = {
             .shape = square_shape(1, sizes[i % 2], sizes[i % 2], 320, 24),
             .output_scale = 1.0f,
             .offset = 3.0f,
-            .gentle_begin = begin,
-            .gentle_end = begin + 160,
+            .gentle_begin = gentle[i / 2][0],
+            .gentle_end = gentle[i / 2][1],
         };
         check_case(&test, i);
     }

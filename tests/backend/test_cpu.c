@@ -212,7 +212,7 @@ static void build_attention_16_bits(scenario *s)
 
 static void build_attention_exact(scenario *s)
 {
-    graph_amplified(s->g, true);
+    graph_amplification(s->g, AMPLIFICATION_FULL);
     /* Large logits, so that their errors are larger than those of the weights made of them. */
     attention_many(s, SCENARIO_PICK(s, 1, 2), SCENARIO_PICK(s, 136, 150, 200), 10, 0);
 }
@@ -622,6 +622,48 @@ static void test_integers(void **state)
     }
 }
 
+static void build_tiles(scenario *s, amplification of_errors)
+{
+    graph_amplification(s->g, of_errors);
+    output(s, scenario_conv(s, scenario_input(s, 96, 96, 128, 0.3f, 1), 48, 3, false));
+}
+
+static void build_tiles_freely(scenario *s)
+{
+    build_tiles(s, AMPLIFICATION_NONE);
+}
+
+static void build_tiles_gently(scenario *s)
+{
+    build_tiles(s, AMPLIFICATION_PARTIAL);
+}
+
+static void build_tiles_exactly(scenario *s)
+{
+    build_tiles(s, AMPLIFICATION_FULL);
+}
+
+/* Integers go through tiles whose errors the rest of the network allows. */
+static void test_tiles(void **state)
+{
+    (void)state;
+    static const struct {
+        scenario_builder build;
+        double tolerance;
+    } choices[] = {
+        {build_tiles_freely, 7e-3}, {build_tiles_gently, 3e-3}, {build_tiles_exactly, 8e-4}};
+    scenario_results floats = scenario_run(build_tiles_freely, PRECISION_F32, false);
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        scenario_results integers = scenario_run(choices[i].build, PRECISION_INT16, false);
+        const double error = relative_error(integers.values[0], floats.values[0], floats.counts[0]);
+        if (!(error <= choices[i].tolerance)) {
+            fail_msg("relative error %.3g", error);
+        }
+        scenario_results_free(&integers);
+    }
+    scenario_results_free(&floats);
+}
+
 static void expect_steps(scenario_builder build, const char *expected)
 {
     char *steps = scenario_steps(build, 1);
@@ -923,9 +965,10 @@ static void test_halves_mixed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scenarios),      cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_fusions),        cmocka_unit_test(test_halves),
-        cmocka_unit_test(test_halves_results), cmocka_unit_test(test_halves_mixed),
+        cmocka_unit_test(test_scenarios),    cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_tiles),        cmocka_unit_test(test_fusions),
+        cmocka_unit_test(test_halves),       cmocka_unit_test(test_halves_results),
+        cmocka_unit_test(test_halves_mixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

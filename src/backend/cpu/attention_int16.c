@@ -29,9 +29,7 @@ static float integer_factor(float largest, float sum)
 /* Values are looked at in this many lanes, so that the loops become vectors. */
 enum { LANES = 8 };
 
-/* The factor that brings a key's channels to integers: its queries respect
- * CONV_INT16_INPUT_NORM. */
-static float factor_of(const float *values, size_t count)
+static float sum_of_squares(const float *values, size_t count)
 {
     float squares[LANES] = {0};
     for (size_t i = 0; i + LANES <= count; i += LANES) {
@@ -45,8 +43,18 @@ static float factor_of(const float *values, size_t count)
     for (size_t lane = 1; lane < LANES; lane++) {
         squares[0] += squares[lane];
     }
-    const float norm = sqrtf(squares[0]);
-    return norm > 0 ? CONV_INT16_WEIGHT_NORM / norm : 0;
+    return squares[0];
+}
+
+/* The factor that brings a key's channels to integers: its queries respect
+ * CONV_INT16_INPUT_NORM. */
+static float factor_of(const float *values, size_t count)
+{
+    const size_t half = conv_half_step(count);
+    const float first = sum_of_squares(values, half);
+    const float second = sum_of_squares(values + half, count - half);
+    /* Not where one is NaN. */
+    return first + second > 0 ? CONV_INT16_WEIGHT_NORM / sqrtf(fmaxf(first, second)) : 0;
 }
 
 /* One key: [chunk][pair][key of the panel][2] */

@@ -73,8 +73,8 @@ double winograd_seconds(const winograd_layout *l, const conv_shape *shape,
     /* Short sums, and operands from L2 and L3. */
     if (kernels->level >= CPU_LEVEL_AVX512) {
         rates.product *= !l->integers ? 0.85 : l->products > 16 ? 0.8 : 0.9;
-    } else if (l->integers && l->products > 16) {
-        rates.product *= 0.85;
+    } else if (l->integers && l->products > 36) {
+        rates.product *= 0.9;
     }
     if (!l->integers && l->products > 36) {
         rates.product *= 0.93; /* the sums of a task leave L2 */

@@ -22,12 +22,20 @@ typedef struct conv_multiply {
     const float *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply;
 
-/* Most of the Euclidean norm of a step's quantised inputs, and of its quantised weights of one
- * output, before they are rounded. By Cauchy and Schwarz no sum of a step then passes 2^31, and a
- * weight alone does not pass 16 bits. Bounds of the largest input and of the sum of the weights'
- * magnitudes would cost 0.8 bits of each. */
-#define CONV_INT16_INPUT_NORM  65400
+/* Most of the Euclidean norm of a step's quantised inputs, and of either half of its quantised
+ * weights of one output (conv_half_step), before they are rounded. Both halves together then have a
+ * norm of 46330 at most, so that by Cauchy and Schwarz no sum of a step passes 2^31, while a weight
+ * alone does not pass 16 bits. Inputs and weights share the range evenly, where their errors
+ * together are least. Bounds of the largest input and of the sum of the weights' magnitudes would
+ * cost 0.8 bits of each. */
+#define CONV_INT16_INPUT_NORM  46250
 #define CONV_INT16_WEIGHT_NORM 32760
+
+/* Channels of the first half of a step, the larger one. */
+static inline size_t conv_half_step(size_t step)
+{
+    return (step + 1) / 2;
+}
 
 /* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers,
  * exactly, then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column].

@@ -203,15 +203,15 @@ ALWAYS_INLINE float largest_tap_square(const float *weights, size_t count, size_
     return largest;
 }
 
-/* The scale of one output of pairs: of the largest norm of what a step of the summation (one tap of
- * one block of channels) takes. */
+/* The scale of one output of pairs: of the largest norm of what half a step of the summation (one
+ * tap of one block of channels) takes. */
 ALWAYS_INLINE float scale_of_norms(const conv_pack_panel *task, const float *weights)
 {
     const size_t count = task->channels * task->taps;
-    const size_t block = task->block_channels * task->taps;
+    const size_t half = conv_half_step(task->block_channels) * task->taps;
     float largest = 0.0f;
-    for (size_t i = 0; i < count; i += block) {
-        const size_t some = count - i < block ? count - i : block;
+    for (size_t i = 0; i < count; i += half) {
+        const size_t some = count - i < half ? count - i : half;
         const float square = task->taps == 1 ? sum_of_squares(weights + i, some)
                                              : largest_tap_square(weights + i, some, task->taps);
         largest = square > largest ? square : largest;

@@ -216,7 +216,8 @@ static attention_precision attention_precision_of(const lowering *l, const node 
     if (l->options->precision != PRECISION_INT16 || shape->keys < REDUCED_KEYS) {
         return ATTENTION_F32;
     }
-    const bool exact = source->amplified && shape->width > INT8_HEAD_WIDTH;
+    const bool exact =
+        source->amplification != AMPLIFICATION_NONE && shape->width > INT8_HEAD_WIDTH;
     const bool bytes =
         l->self->products->multiply_int8 != NULL && shape->width <= ATTENTION_INT8_WIDTH;
     return !bytes ? ATTENTION_INT16 : exact ? ATTENTION_INT8_VALUES : ATTENTION_INT8;
@@ -274,10 +275,14 @@ static bool conv_shape_of(const lowering *l, int n, conv_shape *shape)
 static bool conv_plan_of(const lowering *l, const node *source, const conv_shape *shape,
                          conv_plan *plan)
 {
-    /* Larger tiles round four times as much as F(4,3), and more. */
-    const conv_algorithm largest = source->amplified ? CONV_WINOGRAD_4 : CONV_WINOGRAD_8X6;
-    return conv_plan_cheapest(plan, shape, l->self->base.level, choose_precision(l, shape), largest,
-                              thread_pool_size(l->self->base.pool));
+    /* Errors of integers are four times those of F(4,3) in F(6,3), nine times in F(8x6,3x3). */
+    static const conv_algorithm largest[] = {
+        [AMPLIFICATION_NONE] = CONV_WINOGRAD_8X6,
+        [AMPLIFICATION_PARTIAL] = CONV_WINOGRAD_6,
+        [AMPLIFICATION_FULL] = CONV_WINOGRAD_4,
+    };
+    return conv_plan_cheapest(plan, shape, l->self->base.level, choose_precision(l, shape),
+                              largest[source->amplification], thread_pool_size(l->self->base.pool));
 }
 
 static void lower_product(lowering *l, int n)

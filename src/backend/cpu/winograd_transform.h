@@ -125,18 +125,19 @@ static void winograd_weights_run(const winograd_weights *task)
     WITH_SIDES(transform_weights, task);
 }
 
-/* The norm of each transformed weight's integers in a step must not pass CONV_INT16_WEIGHT_NORM:
- * that of the step with the largest decides. */
+/* The norm of each transformed weight's integers in half a step must not pass
+ * CONV_INT16_WEIGHT_NORM: that of the half with the largest decides. */
 ALWAYS_INLINE void find_scales_of_columns(const winograd_weights_int16 *task, winograd_side down,
                                           winograd_side across, size_t column)
 {
     const size_t weights_down = winograd_sides[down].weights;
     const size_t weights_across = winograd_sides[across].weights;
     const size_t columns = task->columns;
+    const size_t half = conv_half_step(task->step);
     vector largest[WINOGRAD_SIDE_PRODUCTS][WINOGRAD_SIDE_PRODUCTS] = {{{0}}};
-    for (size_t first = 0; first < task->channels; first += task->step) {
+    for (size_t first = 0; first < task->channels; first += half) {
         const size_t left = task->channels - first;
-        const size_t count = left < task->step ? left : task->step;
+        const size_t count = left < half ? left : half;
         vector squares[WINOGRAD_SIDE_PRODUCTS][WINOGRAD_SIDE_PRODUCTS] = {{{0}}};
         for (size_t c = first; c < first + count; c++) {
             vector rows[WINOGRAD_SIDE_PRODUCTS][3];
