@@ -67,8 +67,8 @@ static const bench_shape shapes[] = {
     {"linear 1 1280->1280", 1, 0, 1, 1280, 1280, false, false, 22},
 };
 
-static const char *const algorithm_names[] = {"direct",    "winograd2",   "winograd4",
-                                              "winograd6", "winograd8x6", "auto"};
+static const char *const algorithm_names[] = {"direct",      "winograd2", "winograd4", "winograd6",
+                                              "winograd8x6", "winograd8", "auto"};
 static const char *const precision_names[] = {"f32", "bf16", "int16"};
 
 static const cpu_level levels[] = {
@@ -264,7 +264,8 @@ static void bench_shape_all(const bench_shape *bench, const bench_options *optio
                 }
                 const bool planned =
                     a == CONV_ALGORITHM_COUNT
-                        ? conv_plan_cheapest(&plan, &shape, levels[i], p, CONV_WINOGRAD_8X6,
+                        ? conv_plan_cheapest(&plan, &shape, levels[i], p,
+                                             (conv_largest){CONV_WINOGRAD_8, CONV_WINOGRAD_8X6},
                                              options->threads)
                         : conv_plan_create(&plan, &shape, levels[i], p, a, options->threads);
                 if (planned) {

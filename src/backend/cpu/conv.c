@@ -119,7 +119,7 @@ static double weighed_seconds(const conv_plan *plan)
 }
 
 bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
-                        conv_precision precision, conv_algorithm largest, unsigned threads)
+                        conv_precision precision, conv_largest largest, unsigned threads)
 {
     /* Algorithms round differently, so all are compared for one picture on one thread. */
     conv_shape single = *shape;
@@ -128,7 +128,7 @@ bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level leve
     conv_plan best = {0};
     bool found = false;
     for (size_t p = 0; p < (precision == CONV_F32 ? 1 : 2); p++) {
-        const conv_algorithm last = precisions[p] == CONV_F32 ? CONV_WINOGRAD_8X6 : largest;
+        const conv_algorithm last = precisions[p] == CONV_F32 ? largest.f32 : largest.int16;
         for (conv_algorithm each = CONV_DIRECT; each <= last; each++) {
             conv_plan candidate;
             if (conv_plan_create(&candidate, &single, level, precisions[p], each, 1) &&

@@ -22,6 +22,7 @@ typedef enum conv_algorithm {
     CONV_WINOGRAD_4,   /* F(4,3), with stride 2 F(4,2) of every second input */
     CONV_WINOGRAD_6,   /* F(6,3) */
     CONV_WINOGRAD_8X6, /* F(8,3) down, F(6,3) across; of no upsampled input */
+    CONV_WINOGRAD_8,   /* F(8,3); the same */
     CONV_ALGORITHM_COUNT
 } conv_algorithm;
 
@@ -78,12 +79,16 @@ bool conv_plan_create(conv_plan *plan, const conv_shape *shape, cpu_level level,
                       conv_precision precision, conv_algorithm algorithm,
                       unsigned threads) MUST_USE;
 
-/* The cheapest of all algorithms in float32 and, when another precision is given, of those up to
- * `largest` in that one (larger tiles of Winograd multiply less and round more). The choice depends
- * neither on threads nor on the batch. */
+/* The largest algorithm allowed in each precision: larger tiles of Winograd multiply less and round
+ * more. */
+typedef struct conv_largest {
+    conv_algorithm f32, int16;
+} conv_largest;
+
+/* The cheapest of the allowed algorithms in float32 and, when another precision is given, in that
+ * one. The choice depends neither on threads nor on the batch. */
 bool conv_plan_cheapest(conv_plan *plan, const conv_shape *shape, cpu_level level,
-                        conv_precision precision, conv_algorithm largest,
-                        unsigned threads) MUST_USE;
+                        conv_precision precision, conv_largest largest, unsigned threads) MUST_USE;
 
 /* Packs weights [output_channels][input_channels][kernel][kernel] (float32; for geglu both halves)
  * into `packed` (64-byte aligned, plan->packed_bytes). `weights` holds output channels

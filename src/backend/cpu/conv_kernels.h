@@ -158,6 +158,7 @@ static const winograd_sizes winograd_sides[] = {
     LIST(WINOGRAD_4, WINOGRAD_SIDE_4, WINOGRAD_SIDE_4, function, task)                             \
     LIST(WINOGRAD_6, WINOGRAD_SIDE_6, WINOGRAD_SIDE_6, function, task)                             \
     LIST(WINOGRAD_8X6, WINOGRAD_SIDE_8, WINOGRAD_SIDE_6, function, task)                           \
+    LIST(WINOGRAD_8, WINOGRAD_SIDE_8, WINOGRAD_SIDE_8, function, task)                             \
     LIST(WINOGRAD_2_UP, WINOGRAD_SIDE_2_UP, WINOGRAD_SIDE_2_UP, function, task)                    \
     LIST(WINOGRAD_4_UP, WINOGRAD_SIDE_4_UP, WINOGRAD_SIDE_4_UP, function, task)                    \
     LIST(WINOGRAD_6_UP, WINOGRAD_SIDE_6_UP, WINOGRAD_SIDE_6_UP, function, task)                    \

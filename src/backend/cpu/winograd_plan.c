@@ -201,6 +201,9 @@ static bool choose_variant(winograd_variant *variant, const conv_plan *plan, boo
     case CONV_WINOGRAD_8X6:
         *variant = WINOGRAD_8X6;
         return !strided && !up;
+    case CONV_WINOGRAD_8:
+        *variant = WINOGRAD_8;
+        return !strided && !up;
     default:
         return false;
     }
