@@ -210,6 +210,11 @@ static conv_precision choose_precision(const lowering *l, const conv_shape *shap
 /* Logits of wider heads lose too much by 8 bits where the scheduler's step is still to come. */
 #define INT8_HEAD_WIDTH 128
 
+static bool multiplies_bytes(const lowering *l)
+{
+    return l->self->products->multiply_int8 != NULL;
+}
+
 static attention_precision attention_precision_of(const lowering *l, const node *source,
                                                   const attention_shape *shape)
 {
@@ -218,8 +223,7 @@ static attention_precision attention_precision_of(const lowering *l, const node 
     }
     const bool exact =
         source->amplification != AMPLIFICATION_NONE && shape->width > INT8_HEAD_WIDTH;
-    const bool bytes =
-        l->self->products->multiply_int8 != NULL && shape->width <= ATTENTION_INT8_WIDTH;
+    const bool bytes = multiplies_bytes(l) && shape->width <= ATTENTION_INT8_WIDTH;
     return !bytes ? ATTENTION_INT16 : exact ? ATTENTION_INT8_VALUES : ATTENTION_INT8;
 }
 
@@ -272,18 +276,30 @@ static bool conv_shape_of(const lowering *l, int n, conv_shape *shape)
     return w[2] == w[3];
 }
 
+/* From one tile to the next larger, integers' errors grow 4.5 and 2.2 times, floats' 1.8 and 3. */
+static conv_largest largest_of(const lowering *l, amplification of_errors)
+{
+    switch (of_errors) {
+    case AMPLIFICATION_NONE:
+        return (conv_largest){.f32 = CONV_WINOGRAD_8, .int16 = CONV_WINOGRAD_8X6};
+    case AMPLIFICATION_PARTIAL:
+        /* Where attention takes bytes, its errors leave less room for others. */
+        return (conv_largest){
+            .f32 = CONV_WINOGRAD_8X6,
+            .int16 = multiplies_bytes(l) ? CONV_WINOGRAD_4 : CONV_WINOGRAD_6,
+        };
+    case AMPLIFICATION_FULL:
+        break;
+    }
+    return (conv_largest){.f32 = CONV_WINOGRAD_6, .int16 = CONV_WINOGRAD_4};
+}
+
 static bool conv_plan_of(const lowering *l, const node *source, const conv_shape *shape,
                          conv_plan *plan)
 {
-    /* From one to the next larger, errors of integers grow 4.5 and 2.2 times, of floats 1.8 and 3
-     * times. */
-    static const conv_largest largest[] = {
-        [AMPLIFICATION_NONE] = {.f32 = CONV_WINOGRAD_8, .int16 = CONV_WINOGRAD_8X6},
-        [AMPLIFICATION_PARTIAL] = {.f32 = CONV_WINOGRAD_8X6, .int16 = CONV_WINOGRAD_6},
-        [AMPLIFICATION_FULL] = {.f32 = CONV_WINOGRAD_6, .int16 = CONV_WINOGRAD_4},
-    };
     return conv_plan_cheapest(plan, shape, l->self->base.level, choose_precision(l, shape),
-                              largest[source->amplification], thread_pool_size(l->self->base.pool));
+                              largest_of(l, source->amplification),
+                              thread_pool_size(l->self->base.pool));
 }
 
 static void lower_product(lowering *l, int n)
