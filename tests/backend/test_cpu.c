@@ -622,6 +622,16 @@ static void test_integers(void **state)
     }
 }
 
+static void expect_close(const scenario_results *results, const scenario_results *expected,
+                         unsigned output, double tolerance)
+{
+    const double error =
+        relative_error(results->values[output], expected->values[output], expected->counts[output]);
+    if (!(error <= tolerance)) {
+        fail_msg("output %u: relative error %.3g, allowed %.3g", output, error, tolerance);
+    }
+}
+
 static void build_tiles(scenario *s, amplification of_errors)
 {
     graph_amplification(s->g, of_errors);
@@ -655,10 +665,7 @@ static void test_tiles(void **state)
     scenario_results floats = scenario_run(build_tiles_freely, PRECISION_F32, false);
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         scenario_results integers = scenario_run(choices[i].build, PRECISION_INT16, false);
-        const double error = relative_error(integers.values[0], floats.values[0], floats.counts[0]);
-        if (!(error <= choices[i].tolerance)) {
-            fail_msg("relative error %.3g", error);
-        }
+        expect_close(&integers, &floats, 0, choices[i].tolerance);
         scenario_results_free(&integers);
     }
     scenario_results_free(&floats);
@@ -929,10 +936,7 @@ static void test_halves_results(void **state)
     assert_int_equal(all.count, 6);
     for (unsigned o = 0; o < all.count; o++) {
         const size_t count = all.counts[o];
-        const double error = relative_error(all.values[o], floats.values[o], count);
-        if (!(error <= 5e-3)) {
-            fail_msg("output %u: relative error %.3g", o, error);
-        }
+        expect_close(&all, &floats, o, 5e-3);
         if (o > 0) {
             assert_int_equal(count_halves(all.values[o], count), count);
             assert_true(count_halves(floats.values[o], count) < count / 100);
@@ -954,10 +958,7 @@ static void test_halves_mixed(void **state)
     (void)state;
     scenario_results floats = scenario_run(build_large_mixed, PRECISION_F32, false);
     scenario_results integers = scenario_run(build_large_mixed, PRECISION_INT16, true);
-    const double error = relative_error(integers.values[0], floats.values[0], floats.counts[0]);
-    if (!(error <= 2e-3)) {
-        fail_msg("relative error %.3g", error);
-    }
+    expect_close(&integers, &floats, 0, 2e-3);
     scenario_results_free(&floats);
     scenario_results_free(&integers);
 }
