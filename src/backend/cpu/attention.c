@@ -63,14 +63,11 @@ static size_t worker_layout(const attention_plan *plan, float *memory, attention
     worker->largest = TAKE(float, rows);
     worker->sum = TAKE(float, rows);
     worker->factor = TAKE(float, rows);
-    worker->query_offsets = TAKE(uint32_t, rows);
-    worker->score_offsets = TAKE(uint32_t, rows);
     if (with_integers(plan)) {
         worker->query_scales = TAKE(float, rows * plan->chunks);
         worker->query_integers = TAKE(int16_t, rows * attention_integer_stride(plan));
         worker->score_integers = TAKE(int16_t, rows * attention_score_stride(plan));
         worker->score_scales = TAKE(float, rows);
-        worker->row_numbers = TAKE(uint32_t, rows);
         worker->zeros = TAKE(int32_t, plan->padded_width);
     }
     if (keys_are_bytes(plan)) {
@@ -275,14 +272,8 @@ static void pack_task(void *opaque, size_t index, unsigned worker)
 static void quantise_query(const attention_context *context, const attention_worker *w, size_t rows)
 {
     const attention_plan *plan = context->plan;
-    const size_t integers = attention_integer_stride(plan);
     (keys_are_bytes(plan) ? attention_quantise_query_int8
                           : attention_quantise_query_int16)(context, w, rows);
-    /* Offsets now count 16-bit numbers. */
-    for (size_t r = 0; r < rows; r++) {
-        w->query_offsets[r] = (uint32_t)(r * (keys_are_bytes(plan) ? integers / 2 : integers));
-        w->row_numbers[r] = (uint32_t)r;
-    }
     memset(w->zeros, 0, plan->padded_width * sizeof *w->zeros);
 }
 
@@ -293,7 +284,7 @@ static void scores_float(const attention_context *context, const attention_worke
     const size_t columns = context->products->columns, width = plan->shape.width;
     const conv_multiply task = {
         .a = w->query,
-        .offsets = w->query_offsets,
+        .a_stride = attention_query_stride(plan),
         .rows = rows,
         .b = head->keys + first_key * width,
         .b_stride = columns * width,
@@ -312,7 +303,7 @@ static void weigh_float(const attention_context *context, const attention_worker
     const size_t columns = context->products->columns;
     const conv_multiply task = {
         .a = w->scores,
-        .offsets = w->score_offsets,
+        .a_stride = attention_score_stride(plan),
         .rows = rows,
         .b = head->values + first_key * columns,
         .b_stride = plan->padded_keys * columns,
@@ -394,12 +385,8 @@ static void attend_task(void *opaque, size_t index, unsigned worker)
     const attention_worker w = worker_memory(context, worker);
     /* The softmax is taken to the base of 2. */
     const float scale = context->arguments->scale * 1.44269504f;
-    /* Offsets count floats or 16-bit numbers, as the kernels do. */
-    const size_t score_stride = attention_score_stride(plan) / (values_are_bytes(plan) ? 2 : 1);
     for (size_t r = 0; r < rows; r++) {
-        w.query_offsets[r] = (uint32_t)(r * attention_query_stride(plan));
-        w.score_offsets[r] = (uint32_t)(r * score_stride);
-        context->kernels->scale(w.query + w.query_offsets[r],
+        context->kernels->scale(w.query + r * attention_query_stride(plan),
                                 context->arguments->query + position + r * stride, shape->width,
                                 scale, 0);
     }

@@ -84,13 +84,11 @@ typedef struct attention_worker {
     float *query, *sums;
     float *scores; /* with bytes: 16-bit integers */
     float *largest, *sum, *factor;
-    uint32_t *query_offsets, *score_offsets; /* of queries in 16-bit numbers once quantised */
     /* with integers */
     float *query_scales;     /* [chunk][query] */
     int16_t *query_integers; /* or bytes */
     int16_t *score_integers; /* the same */
     float *score_scales;
-    uint32_t *row_numbers;
     int32_t *zeros; /* what sums of values begin with */
     /* with bytes */
     float *query_norm;   /* one: the largest of the bytes of a query */

@@ -165,7 +165,7 @@ void attention_scores_int8(const attention_context *context, const attention_wor
     }
     const conv_multiply_pairs task = {
         .a = w->query_integers,
-        .offsets = w->query_offsets,
+        .a_stride = attention_integer_stride(plan) / 2,
         .rows = rows,
         .b = (const int16_t *)(const void *)head->keys + first_key * width,
         .b_stride = columns * width,
@@ -232,14 +232,13 @@ void attention_weigh_int8(const attention_context *context, const attention_work
     const int16_t *values = (const int16_t *)(const void *)head->values + first_key * columns / 2;
     const conv_multiply_pairs task = {
         .a = w->score_integers,
-        .offsets = w->score_offsets,
+        .a_stride = attention_score_stride(plan) / 2,
         .rows = rows,
         .b = values,
         .b_stride = plan->padded_keys * columns / 2,
         .panels = plan->padded_width / columns,
         .pairs = padded / 4,
         .row_scales = w->score_scales,
-        .scale_offsets = w->row_numbers,
         .column_scales = head->value_scales + first_key / plan->key_block * plan->padded_width,
         .column_scales_stride = columns,
         .column_begins = w->zeros,

@@ -27,41 +27,54 @@ typedef enum number_type { INT16, INT8, INT8_WORDS } number_type;
 /* The low 16 bits of two vectors of sums, once they are shifted, by turns one of either: times
  * their factors. */
 ALWAYS_INLINE void store_words(const conv_multiply_pairs *task, size_t row, size_t panel,
-                               __m256i left, __m256i right)
+                               const __m256i *sums, const size_t rows)
 {
     const int16_t *factors = task->word_factors + panel * COLUMNS;
-    int16_t *words = task->words + row * task->words_stride + panel * COLUMNS;
-    const int shift = (int)task->shift;
-    const __m256i even = _mm256_srlv_epi32(left, _mm256_set1_epi32(shift));
-    const __m256i odd = _mm256_sllv_epi32(right, _mm256_set1_epi32(16 - shift));
-    const __m256i result =
-        _mm256_mulhrs_epi16(_mm256_blend_epi16(even, odd, 0xaa),
-                            _mm256_loadu_si256((const __m256i *)(const void *)factors));
-    _mm256_storeu_si256((__m256i *)(void *)words, result);
+    const __m256i factor = _mm256_loadu_si256((const __m256i *)(const void *)factors);
+    const __m256i right = _mm256_set1_epi32((int)task->shift);
+    const __m256i left = _mm256_set1_epi32(16 - (int)task->shift);
+    const size_t stride = task->words_stride;
+    int16_t *words = task->words + row * stride + panel * COLUMNS;
+#pragma GCC unroll 6
+    for (size_t r = 0; r < rows; r++) {
+        const __m256i even = _mm256_srlv_epi32(sums[2 * r], right);
+        const __m256i odd = _mm256_sllv_epi32(sums[2 * r + 1], left);
+        const __m256i result = _mm256_mulhrs_epi16(_mm256_blend_epi16(even, odd, 0xaa), factor);
+        _mm256_storeu_si256((__m256i *)(void *)(words + r * stride), result);
+    }
 }
 
-/* One row's sums of a panel: C (+)= sums * row scale * column scales, or words. */
-ALWAYS_INLINE void store_row(const conv_multiply_pairs *task, size_t row, size_t panel,
-                             const number_type type, __m256i left, __m256i right)
+/* C (+)= sums * row scale * column scales, or words, for the rows of a tile. What the task says is
+ * read before: for all a compiler knows C could overwrite it. */
+ALWAYS_INLINE void store_rows(const conv_multiply_pairs *task, size_t row, size_t panel,
+                              const number_type type, const __m256i *sums, const size_t rows)
 {
     if (type == INT8_WORDS) {
-        store_words(task, row, panel, left, right);
+        store_words(task, row, panel, sums, rows);
         return;
     }
     const float *column_scales = task->column_scales + panel * task->column_scales_stride;
-    float *c = task->c + row * task->c_stride + panel * COLUMNS;
-    const __m256 scale = _mm256_set1_ps(task->row_scales[task->scale_offsets[row]]);
-    __m256 first = _mm256_mul_ps(_mm256_cvtepi32_ps(left), _mm256_loadu_ps(column_scales));
-    __m256 second = _mm256_mul_ps(_mm256_cvtepi32_ps(right), _mm256_loadu_ps(column_scales + 8));
-    if (task->accumulate) {
-        first = _mm256_fmadd_ps(first, scale, _mm256_loadu_ps(c));
-        second = _mm256_fmadd_ps(second, scale, _mm256_loadu_ps(c + 8));
-    } else {
-        first = _mm256_mul_ps(first, scale);
-        second = _mm256_mul_ps(second, scale);
+    const __m256 scales[2] = {_mm256_loadu_ps(column_scales), _mm256_loadu_ps(column_scales + 8)};
+    const float *row_scales = task->row_scales;
+    const uint32_t *scale_offsets = task->scale_offsets;
+    const size_t stride = task->c_stride;
+    const bool accumulate = task->accumulate;
+    float *c = task->c + row * stride + panel * COLUMNS;
+#pragma GCC unroll 6
+    for (size_t r = 0; r < rows; r++, c += stride) {
+        const __m256 scale = _mm256_set1_ps(row_scales[conv_row_offset(scale_offsets, 1, row + r)]);
+        __m256 first = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[2 * r]), scales[0]);
+        __m256 second = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[2 * r + 1]), scales[1]);
+        if (accumulate) {
+            first = _mm256_fmadd_ps(first, scale, _mm256_loadu_ps(c));
+            second = _mm256_fmadd_ps(second, scale, _mm256_loadu_ps(c + 8));
+        } else {
+            first = _mm256_mul_ps(first, scale);
+            second = _mm256_mul_ps(second, scale);
+        }
+        _mm256_storeu_ps(c, first);
+        _mm256_storeu_ps(c + 8, second);
     }
-    _mm256_storeu_ps(c, first);
-    _mm256_storeu_ps(c + 8, second);
 }
 
 /* Sums of products of two signed words, or of four unsigned and signed bytes. */
@@ -104,7 +117,7 @@ ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, si
     __m256i sums[2 * ROWS];
     begin_sums(task, panel, type, sums, rows);
     for (size_t r = 0; r < rows; r++) {
-        a[r] = task->a + task->offsets[row + r];
+        a[r] = task->a + conv_row_offset(task->offsets, task->a_stride, row + r);
     }
     for (size_t pair = 0; pair < task->pairs; pair++) {
         const __m256i *columns = (const __m256i *)(const void *)(b + pair * COLUMNS * 2);
@@ -119,9 +132,7 @@ ALWAYS_INLINE void multiply_rows(const conv_multiply_pairs *task, size_t row, si
             sums[2 * r + 1] = add_products(sums[2 * r + 1], value, b1, type);
         }
     }
-    for (size_t r = 0; r < rows; r++) {
-        store_row(task, row + r, panel, type, sums[2 * r], sums[2 * r + 1]);
-    }
+    store_rows(task, row, panel, type, sums, rows);
 }
 
 #if CONV_ASSEMBLY
@@ -198,7 +209,7 @@ ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, s
         type == INT16 ? NULL : task->column_begins + panel * task->column_scales_stride;
     __m256i sums[2 * ROWS];
     for (size_t r = 0; r < ROWS; r++) {
-        a[r] = task->a + task->offsets[row + r];
+        a[r] = task->a + conv_row_offset(task->offsets, task->a_stride, row + r);
         if (type != INT8_WORDS) {
             __builtin_prefetch(task->c + (row + r) * task->c_stride + panel * COLUMNS, 1);
         }
@@ -213,9 +224,7 @@ ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, s
 #else
     TILE_LOOP(CLEAR, WORDS_ROW);
 #endif
-    for (size_t r = 0; r < ROWS; r++) {
-        store_row(task, row + r, panel, type, sums[2 * r], sums[2 * r + 1]);
-    }
+    store_rows(task, row, panel, type, sums, ROWS);
 }
 #else
 ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, size_t panel,
@@ -226,6 +235,13 @@ ALWAYS_INLINE void multiply_whole(const conv_multiply_pairs *task, size_t row, s
     multiply_rows(task, row, panel, type, ROWS);
 }
 #endif
+
+/* From one row of A to another. */
+ALWAYS_INLINE size_t distance(const conv_multiply_pairs *task, size_t from, size_t to)
+{
+    return conv_row_offset(task->offsets, task->a_stride, to) -
+           conv_row_offset(task->offsets, task->a_stride, from);
+}
 
 ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const number_type type)
 {
@@ -239,7 +255,7 @@ ALWAYS_INLINE void multiply_pairs(const conv_multiply_pairs *task, const number_
         for (; row + ROWS <= task->rows; row += ROWS) {
             /* The rows after these, or in the last panel these rows of the next matrix. */
             const bool onward = !last && row + (size_t)2 * ROWS <= task->rows;
-            const size_t ahead = onward ? (task->offsets[row + ROWS] - task->offsets[row]) / 2
+            const size_t ahead = onward ? distance(task, row, row + ROWS) / 2
                                  : last ? next_matrix
                                         : 0;
             multiply_whole(task, row, panel, ahead, next_b, type);

@@ -302,6 +302,7 @@ typedef struct direct_work {
     float *scales;         /* of its pixels */
     float *sums;
     uint32_t *offsets, *patch_pixels, *pixels; /* of each row: in the patch; in the picture */
+    size_t row_stride; /* between rows in the patch; 0: uneven, see the offsets */
 } direct_work;
 
 /* Adds the products of one block of channels to the sums of the tile. */
@@ -317,7 +318,8 @@ static void multiply_block(const direct_context *context, const direct_work *wor
                      : l->gathered  ? work->gathered
                                     : work->patch;
     conv_multiply task = {
-        .offsets = work->offsets,
+        .a_stride = work->row_stride,
+        .offsets = work->row_stride ? NULL : work->offsets,
         .rows = rows,
         .b_stride = l->panel_values,
         .panels = panels,
@@ -351,7 +353,8 @@ static void multiply_block_pairs(const direct_context *context, const direct_wor
     const int16_t *packed =
         integers + first_panel * l->panel_values + begin * l->taps * l->panel_columns;
     conv_multiply_pairs task = {
-        .offsets = work->offsets,
+        .a_stride = work->row_stride,
+        .offsets = work->row_stride ? NULL : work->offsets,
         .rows = rows,
         .b_stride = l->panel_values,
         .panels = panels,
@@ -557,9 +560,20 @@ static direct_work work_of(const direct_context *context, const direct_tile *til
     return work;
 }
 
+/* The distance of all rows of a tile from the ones before; 0 if it is not the same. */
+static size_t even_stride(const uint32_t *offsets, size_t rows)
+{
+    const uint32_t stride = rows > 1 ? offsets[1] - offsets[0] : 1;
+    for (size_t row = 2; row < rows; row++) {
+        if (offsets[row] - offsets[row - 1] != stride) {
+            return 0;
+        }
+    }
+    return stride;
+}
+
 /* Where each row of the products begins in the inputs of the tile, and its pixel in the picture. */
-static void place_rows(const direct_context *context, const direct_tile *tile,
-                       const direct_work *work)
+static void place_rows(const direct_context *context, const direct_tile *tile, direct_work *work)
 {
     const conv_direct_layout *l = &context->layout;
     const size_t step = context->plan->shape.stride;
@@ -578,6 +592,7 @@ static void place_rows(const direct_context *context, const direct_tile *tile,
             work->pixels[row] = (uint32_t)((tile->top + y) * l->width + tile->left + x);
         }
     }
+    work->row_stride = even_stride(work->offsets, rows * tile->images);
 }
 
 /* What the products of a block of channels read. */

@@ -7,11 +7,13 @@
 #include "backend/cpu/kernel_families.h"
 
 /* C[row][p * columns + j] (+)= sum over k of A[row][k] * B[p][k][j]: `rows` rows, `panels` panels
- * of `columns` (the table's) outputs. Row r of A begins at a + offsets[r]. Each sum is made in the
- * order of k from zero, then stored or added to C, so that a value does not depend on its row. */
+ * of `columns` (the table's) outputs. Rows of A are a_stride apart, or row r begins at
+ * a + offsets[r]. Each sum is made in the order of k from zero, then stored or added to C, so that a
+ * value does not depend on its row. */
 typedef struct conv_multiply {
     const float *a;
-    const uint32_t *offsets;
+    size_t a_stride;
+    const uint32_t *offsets; /* NULL: a_stride, which is faster */
     size_t rows;
     const float *b;
     size_t b_stride; /* floats between panels */
@@ -21,6 +23,12 @@ typedef struct conv_multiply {
     bool accumulate;
     const float *next_a, *next_b; /* what the next call will read: hints for prefetching */
 } conv_multiply;
+
+/* Where row `row` of A begins. */
+static inline size_t conv_row_offset(const uint32_t *offsets, size_t stride, size_t row)
+{
+    return offsets ? offsets[row] : row * stride;
+}
 
 /* Most of the Euclidean norm of a step's quantised inputs, and of either half of its quantised
  * weights of one output (conv_half_step), before they are rounded. Both halves together then have a
@@ -38,11 +46,13 @@ static inline size_t conv_half_step(size_t step)
 }
 
 /* The same with 16-bit numbers. Integers: sums of products of pairs are made in 32-bit integers,
- * exactly, then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column].
+ * exactly, then C (+)= float(sum) * row_scales[scale_offsets[row]] * column_scales[column]; without
+ * offsets row_scales[row].
  * bfloat16: sums are floats, and there are no scales. Bytes: a "pair" is four of them, unsigned in
  * A and signed in B. */
 typedef struct conv_multiply_pairs {
     const int16_t *a;
+    size_t a_stride;
     const uint32_t *offsets;
     size_t rows;
     const int16_t *b; /* [panel][pair][column][2] */

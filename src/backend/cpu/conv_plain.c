@@ -15,7 +15,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
 {
     const float *a[ROWS];
     for (size_t r = 0; r < rows; r++) {
-        a[r] = task->a + task->offsets[row + r];
+        a[r] = task->a + conv_row_offset(task->offsets, task->a_stride, row + r);
     }
     vector sums[ROWS][2] = {{{0}}};
     const size_t depth = task->depth;

@@ -10,7 +10,7 @@
 static void multiply_int16_row(const conv_multiply_pairs *task, size_t row, const int16_t *b,
                                const float *column_scales, float *c)
 {
-    const int16_t *a = task->a + task->offsets[row];
+    const int16_t *a = task->a + conv_row_offset(task->offsets, task->a_stride, row);
     vector_bits sums[COLUMNS / 4] = {{0}};
     for (size_t pair = 0; pair < task->pairs; pair++) {
         const int32_t even = a[2 * pair];
@@ -26,7 +26,7 @@ static void multiply_int16_row(const conv_multiply_pairs *task, size_t row, cons
 #endif
         }
     }
-    const float scale = task->row_scales[task->scale_offsets[row]];
+    const float scale = task->row_scales[conv_row_offset(task->scale_offsets, 1, row)];
     for (size_t i = 0; i < COLUMNS / 4; i++) {
         const vector value =
             __builtin_convertvector(sums[i], vector) * vector_load(column_scales + 4 * i) * scale;

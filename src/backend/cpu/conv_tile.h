@@ -37,7 +37,7 @@
  * `lines` lines of the next panel of B (at b, into L2) every LINE steps. */
 typedef struct prefetch {
     const float *a;
-    const uint32_t *offsets;
+    size_t row; /* the first of them */
     const float *b;
     size_t lines;
 } prefetch;
@@ -47,9 +47,10 @@ typedef struct prefetch {
 ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const float *b, float *c,
                                  const prefetch *next, const size_t rows)
 {
-    const float *a[ROWS];
+    const float *a[ROWS], *ahead[ROWS];
     for (size_t r = 0; r < rows; r++) {
-        a[r] = task->a + task->offsets[row + r];
+        a[r] = task->a + conv_row_offset(task->offsets, task->a_stride, row + r);
+        ahead[r] = next->a + conv_row_offset(task->offsets, task->a_stride, next->row + r);
         __builtin_prefetch(c + r * task->c_stride, 1);
     }
     vector sums[ROWS][PARTS];
@@ -67,7 +68,7 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
         const size_t end = k + LINE <= depth ? k + LINE : depth;
 #pragma GCC unroll 6
         for (size_t r = 0; r < rows; r++) {
-            __builtin_prefetch(next->a + next->offsets[r] + k, 0, 3);
+            __builtin_prefetch(ahead[r] + k, 0, 3);
         }
         for (size_t i = 0; i < next->lines; i++) {
             __builtin_prefetch(next_b, 0, 2);
@@ -118,12 +119,12 @@ static void multiply(const conv_multiply *task)
             /* The rows after these, or in the last panel these rows of the next matrix. */
             const bool onward = !last && row + (size_t)2 * ROWS <= task->rows;
             next.a = last ? next_a : task->a;
-            next.offsets = task->offsets + (onward ? row + ROWS : last ? row : 0);
+            next.row = onward ? row + ROWS : last ? row : 0;
             multiply_tile(task, row, b, c + row * task->c_stride, &next, ROWS);
             next.b += next.lines * task->depth;
         }
         next.a = last ? next_a : task->a;
-        next.offsets = task->offsets + (last ? row : 0);
+        next.row = last ? row : 0;
         float *rest = c + row * task->c_stride;
         LAST_ROWS(task->rows - row, multiply_tile, task, row, b, rest, &next)
     }

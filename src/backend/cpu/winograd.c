@@ -277,7 +277,7 @@ typedef struct winograd_products {
     size_t channel, channels; /* output channels */
     float *sums, *pixels;     /* worker memory */
     float *weights;           /* for those it transforms itself */
-    uint32_t *offsets, *scale_offsets, *indices;
+    uint32_t *indices;
 } winograd_products;
 
 /* Where a product finds the rows of a step. */
@@ -313,7 +313,7 @@ static void multiply_floats(const winograd_context *context, const winograd_prod
     const winograd_layout *l = &context->layout;
     const float *values = (const float *)(const void *)view->values;
     conv_multiply task = {
-        .offsets = work->offsets,
+        .a_stride = l->input_tile_stride,
         .rows = work->tiles,
         .b_stride = view->panel_stride,
         .panels = panels,
@@ -347,11 +347,10 @@ static void multiply_integers(const winograd_context *context, const winograd_pr
     const float *row_scales =
         (const float *)(const void *)(context->phase.inputs + l->input_value_bytes);
     conv_multiply_pairs task = {
-        .offsets = work->offsets,
+        .a_stride = l->input_tile_stride,
         .rows = work->tiles,
         .b_stride = view->panel_stride,
         .panels = panels,
-        .scale_offsets = work->scale_offsets,
         .column_scales_stride = l->panel_scales,
         .c_stride = l->sums_tile_stride,
         .next_a = products_input(context, work, l->point_of_product[0], first),
@@ -413,10 +412,6 @@ static void multiply_products(const winograd_context *context, const winograd_pr
 {
     const winograd_layout *l = &context->layout;
     const void *packed = context->arguments->packed;
-    for (size_t tile = 0; tile < work->tiles; tile++) {
-        work->offsets[tile] = (uint32_t)(tile * l->input_tile_stride);
-        work->scale_offsets[tile] = (uint32_t)tile;
-    }
     if (!l->fused) {
         winograd_view view = shared_view(l, context->phase.weights);
         view.values += first_panel * view.panel_stride * l->value_bytes;
@@ -540,9 +535,7 @@ static void product_task(const winograd_context *context, size_t index, float *m
     work.sums = memory;
     work.pixels = work.sums + l->products * l->sums_product_stride;
     const size_t pixels = l->down.outputs * l->across.outputs;
-    work.offsets = (uint32_t *)(void *)(work.pixels + pixels * l->sums_tile_stride);
-    work.scale_offsets = work.offsets + winograd_odd_lines(l->task_tiles);
-    work.indices = work.scale_offsets + winograd_odd_lines(l->task_tiles);
+    work.indices = (uint32_t *)(void *)(work.pixels + pixels * l->sums_tile_stride);
     work.weights = (float *)(void *)(work.indices + winograd_odd_lines(pixels));
     multiply_products(context, &work, first_panel, panels);
     winograd_output task = {

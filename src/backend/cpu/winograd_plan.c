@@ -236,9 +236,6 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
     plan_steps(l, plan->precision, plan->threads);
 
     l->sums_tile_stride = l->task_panels * l->panel_columns;
-    if (l->task_tiles > UINT32_MAX / l->input_tile_stride) {
-        return false;
-    }
     const size_t pixels = l->down.outputs * l->across.outputs;
     l->sums_product_stride = winograd_odd_lines(l->task_tiles * l->sums_tile_stride);
     l->input_point_stride =
@@ -259,7 +256,7 @@ bool winograd_plan(winograd_layout *l, const conv_plan *plan, const conv_kernels
         prepared += l->points * winograd_odd_lines(l->chunk); /* a tile before it is quantised */
     }
     size_t sums = l->products * l->sums_product_stride + pixels * l->sums_tile_stride +
-                  2 * winograd_odd_lines(l->task_tiles) + winograd_odd_lines(pixels);
+                  winograd_odd_lines(pixels);
     if (l->fused) {
         l->weight_bytes = 0;
         const size_t step = size_round_up(l->step_channels, 2);
