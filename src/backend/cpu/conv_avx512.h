@@ -48,17 +48,17 @@ ALWAYS_INLINE const char *row_position(const tile_rows *a, size_t r, size_t k, c
 }
 
 /* The same value in all lanes. The instruction is written out because gcc makes a pointer for every
- * row otherwise. */
+ * row otherwise; it reads memory somewhere behind `third`. */
 ALWAYS_INLINE __m512i broadcast(const tile_rows *a, size_t r, size_t k, const bool even)
 {
-    __m512i lanes;
 #ifndef CONV_SIMDE
     if (even) {
+        __m512i lanes;
         const char *third = a->begin[r / 3 * 3] + 4 * k;
 #define BROADCAST(address)                                                                         \
     __asm__("vpbroadcastd " address ", %0"                                                         \
             : "=v"(lanes)                                                                          \
-            : "r"(third), "r"(a->stride), "m"(*(const char(*)[])third))
+            : "r"(third), "r"(a->stride), "m"(*(const char(*)[INT32_MAX])third))
         if (r % 3 == 0) {
             BROADCAST("(%1)");
         } else if (r % 3 == 1) {
@@ -72,8 +72,7 @@ ALWAYS_INLINE __m512i broadcast(const tile_rows *a, size_t r, size_t k, const bo
 #endif
     int32_t value;
     memcpy(&value, row_position(a, r, k, even), sizeof value);
-    lanes = _mm512_set1_epi32(value);
-    return lanes;
+    return _mm512_set1_epi32(value);
 }
 
 /* What to fetch while a tile is computed: a line of each of the next rows of A (into L1) and
