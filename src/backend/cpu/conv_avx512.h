@@ -294,23 +294,27 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
 /* Calls tile(..., rows, even) with constants: as many of `rows` as there is a copy for. Gives how
  * many. */
 #define MULTIPLY_ROWS(done, rows, even, tile, ...)                                                 \
-    if ((rows) >= ROWS && (even)) {                                                                \
-        tile(__VA_ARGS__, ROWS, true);                                                             \
-        (done) = ROWS;                                                                             \
-    } else if ((rows) >= ROWS) {                                                                   \
-        tile(__VA_ARGS__, ROWS, false);                                                            \
+    if (even) {                                                                                    \
+        MULTIPLY_SOME(done, rows, true, tile, __VA_ARGS__)                                         \
+    } else {                                                                                       \
+        MULTIPLY_SOME(done, rows, false, tile, __VA_ARGS__)                                        \
+    }
+
+#define MULTIPLY_SOME(done, rows, even, tile, ...)                                                 \
+    if ((rows) >= ROWS) {                                                                          \
+        tile(__VA_ARGS__, ROWS, even);                                                             \
         (done) = ROWS;                                                                             \
     } else if ((rows) >= 8) {                                                                      \
-        tile(__VA_ARGS__, 8, false);                                                               \
+        tile(__VA_ARGS__, 8, even);                                                                \
         (done) = 8;                                                                                \
     } else if ((rows) >= 4) {                                                                      \
-        tile(__VA_ARGS__, 4, false);                                                               \
+        tile(__VA_ARGS__, 4, even);                                                                \
         (done) = 4;                                                                                \
     } else if ((rows) >= 2) {                                                                      \
-        tile(__VA_ARGS__, 2, false);                                                               \
+        tile(__VA_ARGS__, 2, even);                                                                \
         (done) = 2;                                                                                \
     } else {                                                                                       \
-        tile(__VA_ARGS__, 1, false);                                                               \
+        tile(__VA_ARGS__, 1, even);                                                                \
         (done) = 1;                                                                                \
     }
 
