@@ -15,8 +15,7 @@
 
 #define CONV_VECTOR_FLOATS 16
 
-/* 24 accumulators, 2 registers of B and the broadcast value; 12 row pointers, B and the counter are
- * as many general registers as there are. */
+/* 24 accumulators, 2 registers of B and the broadcast value. */
 #define ROWS    12
 #define COLUMNS 32
 
