@@ -109,9 +109,9 @@ ALWAYS_INLINE void multiply_tile(const conv_multiply *task, size_t row, const fl
                                  prefetch *next, const size_t rows, const bool even)
 {
     const tile_rows a =
-        place_rows(task->a, task->offsets, task->a_stride, sizeof(float), row, rows);
-    const tile_rows ahead =
-        place_rows(next->a, task->offsets, task->a_stride, sizeof(float), next->row, rows);
+        place_rows(task->a, even ? NULL : task->offsets, task->a_stride, sizeof(float), row, rows);
+    const tile_rows ahead = place_rows(next->a, even ? NULL : task->offsets, task->a_stride,
+                                       sizeof(float), next->row, rows);
     __m512 sums[ROWS][2];
 #pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++) {
@@ -226,10 +226,10 @@ ALWAYS_INLINE void multiply_tile_pairs(const conv_multiply_pairs *task, size_t r
                                        prefetch *next, const number_type type, const size_t rows,
                                        const bool even)
 {
-    const tile_rows a =
-        place_rows(task->a, task->offsets, task->a_stride, sizeof(int16_t), row, rows);
-    const tile_rows ahead =
-        place_rows(next->a, task->offsets, task->a_stride, sizeof(int16_t), next->row, rows);
+    const tile_rows a = place_rows(task->a, even ? NULL : task->offsets, task->a_stride,
+                                   sizeof(int16_t), row, rows);
+    const tile_rows ahead = place_rows(next->a, even ? NULL : task->offsets, task->a_stride,
+                                       sizeof(int16_t), next->row, rows);
     const int16_t *b = task->b + panel * task->b_stride;
     const size_t column = panel * task->column_scales_stride;
     const bool bytes = type == INT8 || type == INT8_WORDS;
