@@ -11,9 +11,9 @@ enum {
     TILE_WIDTH = 32,      /* of 3x3 tiles */
     SPLIT_COLUMNS = 1024, /* most output channels a task */
     TASKS_PER_THREAD = 6,
-    AHEAD_PIXELS = 6,
     SHARED_BYTES = 16 << 20, /* 16-bit inputs that all splits of a layer may share */
     PIECE_PIXELS = 16,       /* of a long row, prepared and quantised at once: they stay in L1 */
+    AHEAD_PIXELS = PIECE_PIXELS, /* from one pixel to another that is fetched meanwhile */
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -456,6 +456,7 @@ static void finish_tile(const direct_context *context, const direct_tile *tile, 
             .sums_stride = l->split_panels * l->panel_columns,
             .rows = rows,
             .pixels = pixels,
+            .ahead = AHEAD_PIXELS,
             .channels = size_minimum(width, channels - channel),
             .geglu = shape->geglu,
             .bias = arguments->bias == NULL ? NULL : arguments->bias + channel,

@@ -47,6 +47,15 @@ ALWAYS_INLINE void store_channels(void *pixel, size_t c, size_t count, bool f16,
     memcpy(destination, part, count * sizeof *part);
 }
 
+/* Fetches `bytes` from `first` on into the second cache: from memory they come there twice as fast
+ * as into the first, which has few places for lines on their way. */
+ALWAYS_INLINE void fetch_lines(const void *first, size_t bytes)
+{
+    for (size_t b = 0; b < bytes; b += LINE_BYTES) {
+        __builtin_prefetch((const char *)first + b, 0, 2);
+    }
+}
+
 /* `vectors` vectors of channels from channel `c` of a pixel on, each whole, or one of `count`. */
 ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *source,
                                      float *destination, size_t c, const size_t vectors,
@@ -77,9 +86,7 @@ ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bo
         const uint8_t *source =
             (const uint8_t *)task->source + pixel * task->source_stride * value_bytes;
         float *destination = task->destination + pixel * task->destination_stride;
-        for (size_t b = 0; b < task->channels * value_bytes; b += LINE_BYTES) {
-            __builtin_prefetch(source + task->ahead * value_bytes + b);
-        }
+        fetch_lines(source + task->ahead * value_bytes, task->channels * value_bytes);
         size_t c = 0;
         for (; c + SEVERAL <= task->channels; c += SEVERAL) {
             prologue_channels(task, source, destination, c, VECTORS_MOST, CONV_VECTOR_FLOATS,
@@ -188,6 +195,15 @@ ALWAYS_INLINE void quantise_scales(const float *largest, const float *squares, f
     }
 }
 
+/* Every second line of a row that will be quantised, from line `first` on: each of the two passes
+ * over a row fetches half of another one, so that memory has work all the time. */
+ALWAYS_INLINE void fetch_half_row(const conv_quantise *task, const float *row, size_t first)
+{
+    for (size_t c = first * LINE_FLOATS; task->ahead && c < task->channels; c += 2 * LINE_FLOATS) {
+        __builtin_prefetch(row + task->ahead + c, 0, 2);
+    }
+}
+
 /* Rows first..first+rows-1, at most QUANTISE_ROWS. */
 ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t rows)
 {
@@ -199,9 +215,7 @@ ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t
     float squares[QUANTISE_ROWS] = {0};
     for (size_t r = 0; r < rows; r++) {
         const float *row = source + r * task->source_stride;
-        for (size_t c = 0; task->ahead && c < task->channels; c += LINE_FLOATS) {
-            __builtin_prefetch(row + task->ahead + c);
-        }
+        fetch_half_row(task, row, 0);
         if (rest > 0) {
             memset(lasts[r], 0, sizeof lasts[r]);
             memcpy(lasts[r], row + whole, rest * sizeof(float));
@@ -215,6 +229,7 @@ ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t
         const float *row = source + r * task->source_stride;
         int16_t *destination = task->destination + (first + r) * task->destination_stride;
         task->scales[(first + r) * task->scales_stride] = scales[r];
+        fetch_half_row(task, row, 1);
         size_t c = 0;
         for (; c < whole; c += LINE_FLOATS) {
             quantise_line(destination + c, row + c, factors[r]);
@@ -243,87 +258,116 @@ ALWAYS_INLINE vector epilogue_load(const float *source, size_t count)
     return source == NULL ? (vector){0} : load_channels(source, 0, count, false);
 }
 
-/* All rows of `count` channels (at most a vector) from `channel` on; `column` is where their sums
- * stand and `gate_column` where the gates do. */
-ALWAYS_INLINE void epilogue_channels(const conv_epilogue *task, size_t channel, size_t count,
-                                     size_t column, size_t gate_column, bool geglu,
-                                     conv_activation activation)
+ALWAYS_INLINE vector epilogue_activate(vector y, conv_activation activation)
 {
-    const vector bias = epilogue_load(task->bias == NULL ? NULL : task->bias + channel, count);
-    const vector image_bias =
-        epilogue_load(task->image_bias == NULL ? NULL : task->image_bias + channel, count);
-    const vector gate_bias =
-        epilogue_load(!geglu || task->gate_bias == NULL ? NULL : task->gate_bias + channel, count);
-    const vector output_scale = vector_set(task->output_scale);
-    const vector residual_scale = vector_set(task->residual_scale);
-    const bool residual_f16 = task->residual_storage == CONV_STORE_F16;
-    const bool output_f16 = task->output_storage == CONV_STORE_F16;
-    const bool rounded = task->output_storage == CONV_STORE_ROUNDED;
-    const size_t residual_bytes = conv_storage_bytes(task->residual_storage);
-    const size_t output_bytes = conv_storage_bytes(task->output_storage);
-    vector sum = {0};
-    vector square = {0};
-    for (size_t row = 0; row < task->rows; row++) {
-        const float *sums = task->sums + row * task->sums_stride;
-        /* Sums are padded to whole panels. The image bias comes after the bias, where a residual
-         * would: on pictures of one pixel the two cannot be told apart, and must round alike. */
-        vector y = vector_load(sums + column) + bias + image_bias;
-        if (geglu) {
-            y *= vector_gelu(vector_load(sums + gate_column) + gate_bias);
-        }
-        switch (activation) {
-        case CONV_LINEAR:
-            break;
-        case CONV_SILU:
-            y = vector_silu(y);
-            break;
-        case CONV_GELU:
-            y = vector_gelu(y);
-            break;
-        case CONV_QUICK_GELU:
-            y = vector_quick_gelu(y);
-            break;
-        }
-        y *= output_scale;
-        const size_t pixel = task->pixels[row];
-        if (task->residual != NULL) {
-            const uint8_t *residual = task->residual;
-            residual += (pixel * task->residual_stride + channel) * residual_bytes;
-            y = vector_fma(load_channels(residual, 0, count, residual_f16), residual_scale, y);
-        }
-        uint8_t *output = task->output;
-        output += (pixel * task->output_stride + channel) * output_bytes;
-        if (rounded) {
-            uint16_t halves[CONV_VECTOR_FLOATS];
-            vector_store_f16(halves, y);
-            store_channels(output, 0, count, false, vector_load_f16(halves));
-        } else {
-            store_channels(output, 0, count, output_f16, y);
-        }
-        sum += y;
-        square = vector_fma(y, y, square);
+    switch (activation) {
+    case CONV_LINEAR:
+        break;
+    case CONV_SILU:
+        return vector_silu(y);
+    case CONV_GELU:
+        return vector_gelu(y);
+    case CONV_QUICK_GELU:
+        return vector_quick_gelu(y);
     }
-    if (task->statistics_sum != NULL) {
-        float *sums = task->statistics_sum + channel;
-        float *squares = task->statistics_square + channel;
-        sum += epilogue_load(sums, count);
-        square += epilogue_load(squares, count);
-        vector_store_part(sums, sum, count);
-        vector_store_part(squares, square, count);
+    return y;
+}
+
+/* Stores `x` as channels c..c+count-1 of a pixel. */
+ALWAYS_INLINE void epilogue_store(void *pixel, size_t c, size_t count, conv_storage storage,
+                                  vector x)
+{
+    if (storage == CONV_STORE_ROUNDED) {
+        uint16_t halves[CONV_VECTOR_FLOATS];
+        vector_store_f16(halves, x);
+        store_channels(pixel, c, count, false, vector_load_f16(halves));
+    } else {
+        store_channels(pixel, c, count, storage == CONV_STORE_F16, x);
     }
 }
 
-ALWAYS_INLINE void epilogue_all(const conv_epilogue *task, size_t columns, bool geglu,
+/* All rows of `vectors` vectors of channels from `channel` on, each whole, or one of `count`;
+ * `column` is where their sums stand and `gate_column` where the gates do. Several vectors, so that
+ * memory is read and written line after line. */
+ALWAYS_INLINE void epilogue_channels(const conv_epilogue *task, size_t channel,
+                                     const size_t vectors, size_t count, size_t column,
+                                     size_t gate_column, bool geglu, conv_activation activation)
+{
+    const vector output_scale = vector_set(task->output_scale);
+    const vector residual_scale = vector_set(task->residual_scale);
+    const bool residual_f16 = task->residual_storage == CONV_STORE_F16;
+    const size_t residual_bytes = conv_storage_bytes(task->residual_storage);
+    const size_t output_bytes = conv_storage_bytes(task->output_storage);
+    vector bias[VECTORS_MOST], image_bias[VECTORS_MOST], gate_bias[VECTORS_MOST];
+    vector sum[VECTORS_MOST] = {{0}}, square[VECTORS_MOST] = {{0}};
+    EACH_VECTOR (i, vectors) {
+        const size_t c = channel + i * CONV_VECTOR_FLOATS;
+        bias[i] = epilogue_load(task->bias == NULL ? NULL : task->bias + c, count);
+        image_bias[i] =
+            epilogue_load(task->image_bias == NULL ? NULL : task->image_bias + c, count);
+        gate_bias[i] =
+            epilogue_load(!geglu || task->gate_bias == NULL ? NULL : task->gate_bias + c, count);
+    }
+    for (size_t row = 0; row < task->rows; row++) {
+        const float *sums = task->sums + row * task->sums_stride;
+        const size_t pixel = task->pixels[row];
+        uint8_t *output =
+            (uint8_t *)task->output + (pixel * task->output_stride + channel) * output_bytes;
+        fetch_lines(output + task->ahead * task->output_stride * output_bytes,
+                    vectors * count * output_bytes);
+        const uint8_t *residual = task->residual;
+        if (residual != NULL) {
+            residual += (pixel * task->residual_stride + channel) * residual_bytes;
+            fetch_lines(residual + task->ahead * task->residual_stride * residual_bytes,
+                        vectors * count * residual_bytes);
+        }
+        EACH_VECTOR (i, vectors) {
+            const size_t c = i * CONV_VECTOR_FLOATS;
+            /* Sums are padded to whole panels. The image bias comes after the bias, where a
+             * residual would: on pictures of one pixel the two cannot be told apart, and must round
+             * alike. */
+            vector y = vector_load(sums + column + c) + bias[i] + image_bias[i];
+            if (geglu) {
+                y *= vector_gelu(vector_load(sums + gate_column + c) + gate_bias[i]);
+            }
+            y = epilogue_activate(y, activation) * output_scale;
+            if (residual != NULL) {
+                y = vector_fma(load_channels(residual, c, count, residual_f16), residual_scale, y);
+            }
+            epilogue_store(output, c, count, task->output_storage, y);
+            sum[i] += y;
+            square[i] = vector_fma(y, y, square[i]);
+        }
+    }
+    for (size_t i = 0; task->statistics_sum != NULL && i < vectors; i++) {
+        float *sums = task->statistics_sum + channel + i * CONV_VECTOR_FLOATS;
+        float *squares = task->statistics_square + channel + i * CONV_VECTOR_FLOATS;
+        vector_store_part(sums, sum[i] + epilogue_load(sums, count), count);
+        vector_store_part(squares, square[i] + epilogue_load(squares, count), count);
+    }
+}
+
+ALWAYS_INLINE void epilogue_all(const conv_epilogue *task, const size_t columns, bool geglu,
                                 conv_activation activation)
 {
-    for (size_t c = 0; c < task->channels; c += CONV_VECTOR_FLOATS) {
+    /* Those of geglu's values that stand side by side are a panel at most. */
+    const size_t panel = columns / CONV_VECTOR_FLOATS;
+    const size_t vectors = geglu && panel < VECTORS_MOST ? panel : VECTORS_MOST;
+    size_t done;
+    for (size_t c = 0; c < task->channels; c += done) {
         const size_t column = geglu ? c / columns * 2 * columns + c % columns : c;
         const size_t left = task->channels - c;
-        if (left >= CONV_VECTOR_FLOATS) {
-            epilogue_channels(task, c, CONV_VECTOR_FLOATS, column, column + columns, geglu,
+        if (left >= vectors * CONV_VECTOR_FLOATS) {
+            done = vectors * CONV_VECTOR_FLOATS;
+            epilogue_channels(task, c, vectors, CONV_VECTOR_FLOATS, column, column + columns, geglu,
+                              activation);
+        } else if (left >= CONV_VECTOR_FLOATS) {
+            done = CONV_VECTOR_FLOATS;
+            epilogue_channels(task, c, 1, CONV_VECTOR_FLOATS, column, column + columns, geglu,
                               activation);
         } else {
-            epilogue_channels(task, c, left, column, column + columns, geglu, activation);
+            done = left;
+            epilogue_channels(task, c, 1, left, column, column + columns, geglu, activation);
         }
     }
 }

@@ -8,8 +8,8 @@
 
 /* C[row][p * columns + j] (+)= sum over k of A[row][k] * B[p][k][j]: `rows` rows, `panels` panels
  * of `columns` (the table's) outputs. Rows of A are a_stride apart, or row r begins at
- * a + offsets[r]. Each sum is made in the order of k from zero, then stored or added to C, so that a
- * value does not depend on its row. */
+ * a + offsets[r]. Each sum is made in the order of k from zero, then stored or added to C, so that
+ * a value does not depend on its row. */
 typedef struct conv_multiply {
     const float *a;
     size_t a_stride;
@@ -109,6 +109,7 @@ typedef struct conv_epilogue {
     size_t sums_stride;
     size_t rows;
     const uint32_t *pixels; /* index of each row's pixel */
+    size_t ahead; /* a row's pixel to one whose residual and output are fetched meanwhile */
     size_t channels;
     bool geglu; /* sums hold panels of values and gates by turns */
     const float *bias, *gate_bias, *image_bias;

@@ -468,6 +468,7 @@ static void finish_tile(const winograd_context *context, const winograd_products
     conv_epilogue task = {
         .sums = work->pixels,
         .sums_stride = l->sums_tile_stride,
+        .ahead = l->across.outputs, /* in the next tile */
         .channels = work->channels,
         .bias = arguments->bias == NULL ? NULL : arguments->bias + channel,
         .image_bias = arguments->image_bias == NULL
