@@ -224,7 +224,7 @@ static void fill_patch(const direct_context *context, const direct_tile *tile, s
         .channels = count,
         .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm_offset,
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm_offset,
-        .silu = arguments->input_silu,
+        .silu = conv_input_silu_of(context->plan, arguments),
         /* The next row; of a layer without rows a few pixels on. */
         .ahead = (l->flat ? AHEAD_PIXELS : l->input_width) * arguments->input_stride,
     };

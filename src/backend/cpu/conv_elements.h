@@ -59,7 +59,7 @@ ALWAYS_INLINE void fetch_lines(const void *first, size_t bytes)
 /* `vectors` vectors of channels from channel `c` of a pixel on, each whole, or one of `count`. */
 ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *source,
                                      float *destination, size_t c, const size_t vectors,
-                                     size_t count, bool normalise, bool silu, bool f16)
+                                     size_t count, bool normalise, conv_input_silu silu, bool f16)
 {
     vector x[VECTORS_MOST];
     EACH_VECTOR (i, vectors) {
@@ -70,15 +70,18 @@ ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *sour
                               load_channels(task->shift, channel, count, false));
         }
     }
-    if (silu) {
-        vectors_silu(x, vectors);
+    if (silu == CONV_EXACT_SILU) {
+        vectors_silu(x, vectors, false);
+    } else if (silu == CONV_COARSE_SILU) {
+        vectors_silu(x, vectors, true);
     }
     EACH_VECTOR (i, vectors) {
         store_channels(destination, c + i * CONV_VECTOR_FLOATS, count, false, x[i]);
     }
 }
 
-ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bool silu, bool f16)
+ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, conv_input_silu silu,
+                                   bool f16)
 {
     enum { SEVERAL = VECTORS_MOST * CONV_VECTOR_FLOATS };
     const size_t value_bytes = f16 ? sizeof(uint16_t) : sizeof(float);
@@ -103,18 +106,27 @@ ALWAYS_INLINE void prologue_pixels(const conv_prologue *task, bool normalise, bo
     }
 }
 
+ALWAYS_INLINE void prologue_normalised(const conv_prologue *task, bool normalise, bool f16)
+{
+    switch (task->silu) {
+    case CONV_NO_SILU:
+        prologue_pixels(task, normalise, CONV_NO_SILU, f16);
+        break;
+    case CONV_EXACT_SILU:
+        prologue_pixels(task, normalise, CONV_EXACT_SILU, f16);
+        break;
+    case CONV_COARSE_SILU:
+        prologue_pixels(task, normalise, CONV_COARSE_SILU, f16);
+        break;
+    }
+}
+
 ALWAYS_INLINE void prologue_stored(const conv_prologue *task, bool f16)
 {
     if (task->scale != NULL) {
-        if (task->silu) {
-            prologue_pixels(task, true, true, f16);
-        } else {
-            prologue_pixels(task, true, false, f16);
-        }
-    } else if (task->silu) {
-        prologue_pixels(task, false, true, f16);
+        prologue_normalised(task, true, f16);
     } else {
-        prologue_pixels(task, false, false, f16);
+        prologue_normalised(task, false, f16);
     }
 }
 
@@ -127,10 +139,10 @@ static void prologue_run(const conv_prologue *task)
     }
 }
 
-/* The largest magnitude and the sum of squares of whole lines and a last one. Four chains of each,
- * so that none waits for the one before it. */
-ALWAYS_INLINE void measure_row(const float *row, size_t whole, const float *last, float *largest,
-                               float *square)
+/* The largest magnitude and the sum of squares of whole lines and a last one, in four lanes each.
+ * Four chains of each, so that none waits for the one before it. */
+ALWAYS_INLINE void measure_row(const float *row, size_t whole, const float *last,
+                               vector_four *largest, vector_four *square)
 {
     enum { CHAINS = 4 };
     vector most[CHAINS] = {{0}};
@@ -154,8 +166,8 @@ ALWAYS_INLINE void measure_row(const float *row, size_t whole, const float *last
         sums[0] = vector_fma(x, x, sums[0]);
     }
     *largest =
-        vector_largest(vector_max(vector_max(most[0], most[1]), vector_max(most[2], most[3])));
-    *square = vector_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        vector_fold_largest(vector_max(vector_max(most[0], most[1]), vector_max(most[2], most[3])));
+    *square = vector_fold_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 /* A cache line of floats. */
@@ -181,9 +193,15 @@ ALWAYS_INLINE void quantise_line(int16_t *destination, const float *source, floa
 enum { QUANTISE_ROWS = 16 }; /* whose scales are computed side by side */
 
 /* What rows are measured by -> their scales and what to multiply by. */
-ALWAYS_INLINE void quantise_scales(const float *largest, const float *squares, float *scales,
-                                   float *factors)
+ALWAYS_INLINE void quantise_scales(const vector_four *row_largest, const vector_four *row_squares,
+                                   float *scales, float *factors)
 {
+    float largest[QUANTISE_ROWS], squares[QUANTISE_ROWS];
+    for (size_t r = 0; r < QUANTISE_ROWS; r += 4) {
+        const vector_four most = four_largest(row_largest + r), sums = four_sums(row_squares + r);
+        memcpy(largest + r, &most, sizeof most);
+        memcpy(squares + r, &sums, sizeof sums);
+    }
     for (size_t r = 0; r < QUANTISE_ROWS; r += CONV_VECTOR_FLOATS) {
         const vector by_size = vector_load(largest + r) * (1.0f / 32767);
         const vector by_norm =
@@ -211,11 +229,13 @@ ALWAYS_INLINE void quantise_rows(const conv_quantise *task, size_t first, size_t
     const size_t rest = task->channels - whole;
     const float *source = task->source + first * task->source_stride;
     float lasts[QUANTISE_ROWS][LINE_FLOATS]; /* what is left of rows */
-    float largest[QUANTISE_ROWS] = {0};
-    float squares[QUANTISE_ROWS] = {0};
+    vector_four largest[QUANTISE_ROWS] = {{0}};
+    vector_four squares[QUANTISE_ROWS] = {{0}};
     for (size_t r = 0; r < rows; r++) {
         const float *row = source + r * task->source_stride;
         fetch_half_row(task, row, 0);
+        fetch_lines(task->destination + (first + r) * task->destination_stride,
+                    task->padded * sizeof *task->destination);
         if (rest > 0) {
             memset(lasts[r], 0, sizeof lasts[r]);
             memcpy(lasts[r], row + whole, rest * sizeof(float));

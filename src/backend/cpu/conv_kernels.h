@@ -87,6 +87,17 @@ typedef struct conv_quantise {
     size_t ahead; /* values from a row to the one that is worth prefetching meanwhile; 0: none */
 } conv_quantise;
 
+/* The SiLU of inputs: within 5e-6 of it, or coarse, within 1.5e-4, which is little beside the
+ * errors of 16-bit integers. */
+typedef enum conv_input_silu { CONV_NO_SILU, CONV_EXACT_SILU, CONV_COARSE_SILU } conv_input_silu;
+
+static inline conv_input_silu conv_input_silu_of(const conv_plan *plan,
+                                                 const conv_arguments *arguments)
+{
+    const bool coarse = plan->precision == CONV_INT16;
+    return !arguments->input_silu ? CONV_NO_SILU : coarse ? CONV_COARSE_SILU : CONV_EXACT_SILU;
+}
+
 /* Copies `pixels` runs of `channels` values as floats, normalised (scale and shift may be NULL:
  * none) and passed through SiLU when asked. */
 typedef struct conv_prologue {
@@ -97,7 +108,7 @@ typedef struct conv_prologue {
     size_t destination_stride;
     size_t pixels, channels;
     const float *scale, *shift;
-    bool silu;
+    conv_input_silu silu;
     size_t ahead; /* values from a pixel to the one that is worth prefetching meanwhile */
 } conv_prologue;
 

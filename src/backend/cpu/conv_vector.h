@@ -8,6 +8,7 @@
 #define ONESTEP_BACKEND_CPU_CONV_VECTOR_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -188,39 +189,75 @@ ALWAYS_INLINE void vector_store_f16(uint16_t *destination, vector value)
     memcpy(destination, &halves, sizeof halves);
 }
 
-/* The lanes of a vector against each other, by halves: a chain of one operation a lane would take
- * longer than most of what waits for the result. */
-#if CONV_VECTOR_FLOATS > 4
-#define REDUCE(x, all, one)                                                                        \
-    __m128 parts[CONV_VECTOR_FLOATS / 4];                                                          \
+/* The lanes of a vector against each other, by halves, until four are left: a chain of one
+ * operation a lane would take longer than most of what waits for the result. */
+typedef float vector_four __attribute__((vector_size(16)));
+
+#define FOLD(x, all)                                                                               \
+    vector_four parts[CONV_VECTOR_FLOATS / 4];                                                     \
     memcpy(parts, &(x), sizeof parts);                                                             \
     for (size_t half = CONV_VECTOR_FLOATS / 8; half > 0; half /= 2) {                              \
         for (size_t i = 0; i < half; i++) {                                                        \
             parts[i] = all(parts[i], parts[i + half]);                                             \
         }                                                                                          \
     }                                                                                              \
-    parts[0] = all(parts[0], _mm_movehl_ps(parts[0], parts[0]));                                   \
-    return _mm_cvtss_f32(one(parts[0], _mm_shuffle_ps(parts[0], parts[0], 1)))
+    return parts[0]
+
+ALWAYS_INLINE vector_four four_larger(vector_four a, vector_four b)
+{
+#if CONV_VECTOR_FLOATS > 4
+    return (vector_four)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return vector_max(a, b);
 #endif
+}
+
+ALWAYS_INLINE vector_four four_added(vector_four a, vector_four b)
+{
+    return a + b;
+}
+
+ALWAYS_INLINE vector_four vector_fold_largest(vector x)
+{
+    FOLD(x, four_larger);
+}
+
+ALWAYS_INLINE vector_four vector_fold_sum(vector x)
+{
+    FOLD(x, four_added);
+}
 
 ALWAYS_INLINE float vector_largest(vector x)
 {
-#if CONV_VECTOR_FLOATS > 4
-    REDUCE(x, _mm_max_ps, _mm_max_ss);
-#else
-    const float left = x[0] > x[2] ? x[0] : x[2];
-    const float right = x[1] > x[3] ? x[1] : x[3];
+    const vector_four four = vector_fold_largest(x);
+    const float left = four[0] > four[2] ? four[0] : four[2];
+    const float right = four[1] > four[3] ? four[1] : four[3];
     return left > right ? left : right;
-#endif
 }
 
 ALWAYS_INLINE float vector_sum(vector x)
 {
-#if CONV_VECTOR_FLOATS > 4
-    REDUCE(x, _mm_add_ps, _mm_add_ss);
-#else
-    return (x[0] + x[2]) + (x[1] + x[3]);
-#endif
+    const vector_four four = vector_fold_sum(x);
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/* Lane r is what vector_largest or vector_sum would make of the vector that was folded to x[r]. */
+#define REDUCE_FOUR(x, all)                                                                        \
+    const vector_four left = all(__builtin_shufflevector((x)[0], (x)[1], 0, 4, 1, 5),              \
+                                 __builtin_shufflevector((x)[0], (x)[1], 2, 6, 3, 7));             \
+    const vector_four right = all(__builtin_shufflevector((x)[2], (x)[3], 0, 4, 1, 5),             \
+                                  __builtin_shufflevector((x)[2], (x)[3], 2, 6, 3, 7));            \
+    return all(__builtin_shufflevector(left, right, 0, 1, 4, 5),                                   \
+               __builtin_shufflevector(left, right, 2, 3, 6, 7))
+
+ALWAYS_INLINE vector_four four_largest(const vector_four *x)
+{
+    REDUCE_FOUR(x, four_larger);
+}
+
+ALWAYS_INLINE vector_four four_sums(const vector_four *x)
+{
+    REDUCE_FOUR(x, four_added);
 }
 
 ALWAYS_INLINE vector vector_absolute(vector a)
@@ -254,17 +291,23 @@ ALWAYS_INLINE vector vector_exp(vector x)
 enum { VECTORS_MOST = 4 };
 
 /* 2^(n + rest) for |rest| <= 1/2, where n stands in the low bits of `shifted`, in place of `rest`;
- * relative error below 2e-7. */
-ALWAYS_INLINE void vectors_power_of_two(const vector *shifted, vector *rest, const size_t count)
+ * relative error below 2e-7, or a coarse one below 8e-5. */
+ALWAYS_INLINE void vectors_power_of_two(const vector *shifted, vector *rest, const size_t count,
+                                        const bool coarse)
 {
-    static const float terms[] = {9.671513009987722e-3f, 5.5507337490926956e-2f,
-                                  2.402224207918457e-1f, 6.931469775938077e-1f, 1.0f};
+    static const float exact_terms[] = {1.3264726298895732e-3f, 9.671513009987722e-3f,
+                                        5.5507337490926956e-2f, 2.402224207918457e-1f,
+                                        6.931469775938077e-1f,  1.0f};
+    static const float coarse_terms[] = {0.05517166975134217f, 0.24261112828132247f,
+                                         0.6932609858592573f, 0.9999280731779534f};
+    const float *terms = coarse ? coarse_terms : exact_terms;
+    const size_t degree = coarse ? 3 : 5;
     vector sum[VECTORS_MOST];
     EACH_VECTOR (i, count) {
-        sum[i] = vector_set(1.3264726298895732e-3f);
+        sum[i] = vector_set(terms[0]);
     }
 #pragma GCC unroll 5
-    for (size_t term = 0; term < sizeof terms / sizeof *terms; term++) {
+    for (size_t term = 1; term <= degree; term++) {
         EACH_VECTOR (i, count) {
             sum[i] = vector_fma(sum[i], rest[i], vector_set(terms[term]));
         }
@@ -296,9 +339,19 @@ ALWAYS_INLINE vector vector_reciprocal(vector x)
 #endif
 }
 
+/* The same, or where the instruction gives 14 bits those as they are. */
+ALWAYS_INLINE vector vector_coarse_reciprocal(vector x)
+{
+#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
+    return (vector)_mm512_rcp14_ps((__m512)x);
+#else
+    return vector_reciprocal(x);
+#endif
+}
+
 /* x / (1 + exp(-factor * x)). What is beyond 87 in the exponent is as good as 87: within 1e-6
- * there, within 2e-7 where the exponential is not negligible beside 1. */
-ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor)
+ * there, within 2e-7 where the exponential is not negligible beside 1; coarse within 1.5e-4. */
+ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor, const bool coarse)
 {
     const vector base = vector_set(-1.44269504f * factor);
     const vector rounder = vector_set(12582912.0f);
@@ -309,28 +362,29 @@ ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor)
         shifted[i] = vector_fma(bounded, base, rounder);
         power[i] = vector_fma(bounded, base, rounder - shifted[i]);
     }
-    vectors_power_of_two(shifted, power, count);
+    vectors_power_of_two(shifted, power, count, coarse);
     EACH_VECTOR (i, count) {
-        x[i] *= vector_reciprocal(1.0f + power[i]);
+        x[i] *=
+            coarse ? vector_coarse_reciprocal(1.0f + power[i]) : vector_reciprocal(1.0f + power[i]);
     }
 }
 
 /* x / (1 + exp(-x)) */
-ALWAYS_INLINE void vectors_silu(vector *x, const size_t count)
+ALWAYS_INLINE void vectors_silu(vector *x, const size_t count, const bool coarse)
 {
-    vectors_swish(x, count, 1.0f);
+    vectors_swish(x, count, 1.0f, coarse);
 }
 
 ALWAYS_INLINE vector vector_silu(vector x)
 {
-    vectors_silu(&x, 1);
+    vectors_silu(&x, 1, false);
     return x;
 }
 
 /* x / (1 + exp(-1.702 x)) */
 ALWAYS_INLINE vector vector_quick_gelu(vector x)
 {
-    vectors_swish(&x, 1, 1.702f);
+    vectors_swish(&x, 1, 1.702f, false);
     return x;
 }
 

@@ -25,7 +25,7 @@ ALWAYS_INLINE void vectors_exp2(vector *v, const size_t count)
         shifted[i] = v[i] + rounder;
         v[i] -= shifted[i] - rounder;
     }
-    vectors_power_of_two(shifted, v, count);
+    vectors_power_of_two(shifted, v, count, false);
 }
 
 ALWAYS_INLINE vector vector_exp2(vector v)

@@ -165,7 +165,7 @@ static void prepare_row(const winograd_context *context, size_t image, long y, l
         .channels = count,
         .scale = arguments->input_scale == NULL ? NULL : arguments->input_scale + norm,
         .shift = arguments->input_shift == NULL ? NULL : arguments->input_shift + norm,
-        .silu = arguments->input_silu,
+        .silu = conv_input_silu_of(context->plan, arguments),
         .ahead = shape->input_width * arguments->input_stride, /* the next row */
     };
     const size_t begin_x = (size_t)(x + (long)begin);
