@@ -6,7 +6,7 @@ enum {
     LINE_FLOATS = 16,     /* a cache line */
     GATHER_CHANNELS = 32, /* up to so many channels 3x3 rows are gathered */
     STEP_F32 = 320,       /* channels a step of the summation, at most */
-    STEP_INT16 = 256,     /* the same */
+    STEP_INT16 = 640,     /* longer ones cost precision, shorter ones passes over the sums */
     TILE_ROWS = 192,      /* output pixels a tile: a step of A stays in L2 */
     TILE_WIDTH = 32,      /* of 3x3 tiles */
     SPLIT_COLUMNS = 1024, /* most output channels a task */
