@@ -70,10 +70,8 @@ ALWAYS_INLINE void prologue_channels(const conv_prologue *task, const void *sour
                               load_channels(task->shift, channel, count, false));
         }
     }
-    if (silu == CONV_EXACT_SILU) {
-        vectors_silu(x, vectors, false);
-    } else if (silu == CONV_COARSE_SILU) {
-        vectors_silu(x, vectors, true);
+    if (silu != CONV_NO_SILU) {
+        vectors_silu(x, vectors, silu == CONV_COARSE_SILU);
     }
     EACH_VECTOR (i, vectors) {
         store_channels(destination, c + i * CONV_VECTOR_FLOATS, count, false, x[i]);

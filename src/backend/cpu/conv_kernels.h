@@ -120,7 +120,7 @@ typedef struct conv_epilogue {
     size_t sums_stride;
     size_t rows;
     const uint32_t *pixels; /* index of each row's pixel */
-    size_t ahead; /* a row's pixel to one whose residual and output are fetched meanwhile */
+    size_t ahead;           /* pixels from a row's to the one that is worth prefetching meanwhile */
     size_t channels;
     bool geglu; /* sums hold panels of values and gates by turns */
     const float *bias, *gate_bias, *image_bias;

@@ -318,9 +318,10 @@ ALWAYS_INLINE void vectors_power_of_two(const vector *shifted, vector *rest, con
 }
 
 /* 1 / x within 2 ulp for x from 1 to 1e38: an estimate and a step of Newton's take a third of the
- * time of a division. */
-ALWAYS_INLINE vector vector_reciprocal(vector x)
+ * time of a division. Coarse: an estimate of 14 bits as it is, where there is one. */
+ALWAYS_INLINE vector vector_reciprocal(vector x, const bool coarse)
 {
+    (void)coarse;
 #if CONV_NEON
     /* 8 bits, 16 and 32; a division takes as long as ten multiplications. */
     vector estimate = vrecpeq_f32(x);
@@ -331,6 +332,9 @@ ALWAYS_INLINE vector vector_reciprocal(vector x)
 #else
 #if CONV_VECTOR_FLOATS == 16
     const vector estimate = (vector)_mm512_rcp14_ps((__m512)x);
+    if (coarse) {
+        return estimate;
+    }
 #else
     const vector estimate = (vector)_mm256_rcp_ps((__m256)x);
 #endif
@@ -339,18 +343,9 @@ ALWAYS_INLINE vector vector_reciprocal(vector x)
 #endif
 }
 
-/* The same, or where the instruction gives 14 bits those as they are. */
-ALWAYS_INLINE vector vector_coarse_reciprocal(vector x)
-{
-#if CONV_VECTOR_FLOATS == 16 && !defined(CONV_SIMDE)
-    return (vector)_mm512_rcp14_ps((__m512)x);
-#else
-    return vector_reciprocal(x);
-#endif
-}
-
-/* x / (1 + exp(-factor * x)). What is beyond 87 in the exponent is as good as 87: within 1e-6
- * there, within 2e-7 where the exponential is not negligible beside 1; coarse within 1.5e-4. */
+/* x / (1 + exp(-factor * x)). What is beyond 87 in the exponent is as good as 87. Relative error
+ * below 5e-6, most of it where the exponential is large and its exponent was rounded; a coarse one
+ * below 1.5e-4. */
 ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor, const bool coarse)
 {
     const vector base = vector_set(-1.44269504f * factor);
@@ -364,8 +359,7 @@ ALWAYS_INLINE void vectors_swish(vector *x, const size_t count, float factor, co
     }
     vectors_power_of_two(shifted, power, count, coarse);
     EACH_VECTOR (i, count) {
-        x[i] *=
-            coarse ? vector_coarse_reciprocal(1.0f + power[i]) : vector_reciprocal(1.0f + power[i]);
+        x[i] *= vector_reciprocal(1.0f + power[i], coarse);
     }
 }
 
